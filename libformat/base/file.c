@@ -1,0 +1,312 @@
+#include "libformat/base/file.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "libformat/base/mem.h"
+
+/* One read or write call moves at most this much: Linux caps a call near 2 GiB anyway. */
+static const uint64_t LARGEST_CALL = 1u << 30;
+
+static int open_regular(int *fd, struct stat *st, const char *path, struct sf_err *err)
+{
+    *fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (*fd < 0)
+        return sf_fail_errno(err, errno, "%s: cannot open", path);
+    int code = SF_OK;
+    if (fstat(*fd, st) != 0)
+        code = sf_fail_errno(err, errno, "%s: cannot stat", path);
+    else if (!S_ISREG(st->st_mode))
+        code = sf_fail(err, SF_EFORMAT, "%s: not a regular file", path);
+    if (code != SF_OK) {
+        close(*fd);
+        *fd = -1;
+    }
+    return code;
+}
+
+int sf_map_file(struct sf_mapping *out, const char *path, struct sf_err *err)
+{
+    *out = (struct sf_mapping){0};
+    int fd;
+    struct stat st;
+    int code = open_regular(&fd, &st, path, err);
+    if (code != SF_OK)
+        return code;
+    if (st.st_size > 0) {
+        void *data = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
+        if (data == MAP_FAILED)
+            code = sf_fail_errno(err, errno, "%s: cannot map %lld bytes", path,
+                                 (long long)st.st_size);
+        else
+            *out = (struct sf_mapping){.data = data, .bytes = (uint64_t)st.st_size};
+    }
+    close(fd);
+    return code;
+}
+
+void sf_unmap(struct sf_mapping *mapping)
+{
+    if (mapping->data)
+        munmap((void *)(uintptr_t)mapping->data, (size_t)mapping->bytes);
+    *mapping = (struct sf_mapping){0};
+}
+
+void sf_mapping_release(const struct sf_mapping *mapping, uint64_t offset, uint64_t bytes)
+{
+    uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
+    uint64_t from = (offset + page - 1) / page * page;
+    uint64_t to = (offset + bytes) / page * page;
+    if (mapping->data && to > from && to <= mapping->bytes)
+        madvise((void *)(uintptr_t)(mapping->data + from), (size_t)(to - from), MADV_DONTNEED);
+}
+
+static int read_fully(int fd, void *data, uint64_t bytes, uint64_t offset, const char *path,
+                      struct sf_err *err)
+{
+    unsigned char *dst = data;
+    for (uint64_t done = 0; done < bytes;) {
+        uint64_t want = bytes - done < LARGEST_CALL ? bytes - done : LARGEST_CALL;
+        ssize_t n = pread(fd, dst + done, (size_t)want, (off_t)(offset + done));
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            return sf_fail_errno(err, errno, "%s: cannot read %llu bytes at %llu", path,
+                                 (unsigned long long)want, (unsigned long long)(offset + done));
+        if (n == 0)
+            return sf_fail(err, SF_EFORMAT, "%s: ends at %llu, %llu more bytes expected", path,
+                           (unsigned long long)(offset + done), (unsigned long long)(bytes - done));
+        done += (uint64_t)n;
+    }
+    return SF_OK;
+}
+
+int sf_read_file(char **out, uint64_t *bytes, struct sf_arena *arena, const char *path,
+                 uint64_t limit, struct sf_err *err)
+{
+    int fd;
+    struct stat st;
+    int code = open_regular(&fd, &st, path, err);
+    if (code != SF_OK)
+        return code;
+    uint64_t size = (uint64_t)st.st_size;
+    char *text = NULL;
+    if (size > limit) {
+        code = sf_fail(err, SF_EFORMAT, "%s: %llu bytes, more than the %llu allowed here", path,
+                       (unsigned long long)size, (unsigned long long)limit);
+    } else if (!(text = sf_arena_alloc(arena, size + 1))) {
+        code = sf_fail(err, SF_ENOMEM, "%s: cannot allocate %llu bytes", path,
+                       (unsigned long long)size + 1);
+    } else {
+        code = read_fully(fd, text, size, 0, path, err);
+    }
+    close(fd);
+    if (code == SF_OK) {
+        *out = text;
+        if (bytes)
+            *bytes = size;
+    }
+    return code;
+}
+
+int sf_file_stat(struct sf_file_stat *out, const char *path, struct sf_err *err)
+{
+    struct stat st;
+    if (stat(path, &st) != 0)
+        return sf_fail_errno(err, errno, "%s: cannot stat", path);
+    *out = (struct sf_file_stat){.bytes = (uint64_t)st.st_size,
+                                 .is_directory = S_ISDIR(st.st_mode),
+                                 .is_regular = S_ISREG(st.st_mode)};
+    return SF_OK;
+}
+
+bool sf_file_exists(const char *path)
+{
+    struct stat st;
+    return stat(path, &st) == 0;
+}
+
+/* ---- writing ---- */
+
+struct sf_out {
+    int fd;
+    uint64_t appended; /* where sf_out_append goes on */
+    char *path;
+    char *partial;
+    struct sf_arena arena;
+};
+
+int sf_out_open(struct sf_out **out, const char *path, struct sf_err *err)
+{
+    struct sf_out *o = sf_alloc(sizeof *o);
+    if (!o)
+        return sf_fail(err, SF_ENOMEM, "%s: cannot allocate a file handle", path);
+    o->fd = -1;
+    o->path = sf_arena_strdup(&o->arena, path);
+    o->partial = sf_arena_printf(&o->arena, "%s.partial-%ld", path, (long)getpid());
+    int code = SF_OK;
+    struct stat st;
+    if (!o->path || !o->partial)
+        code = sf_fail(err, SF_ENOMEM, "%s: cannot allocate its name", path);
+    else if (stat(path, &st) == 0 && S_ISDIR(st.st_mode))
+        code = sf_fail(err, SF_EINVAL, "%s: is a directory", path);
+    else if ((o->fd = open(o->partial, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666)) < 0)
+        code = sf_fail_errno(err, errno, "%s: cannot create", o->partial);
+    if (code != SF_OK) {
+        sf_arena_free(&o->arena);
+        sf_free(o);
+        return code;
+    }
+    *out = o;
+    return SF_OK;
+}
+
+int sf_out_reserve(struct sf_out *out, uint64_t bytes, struct sf_err *err)
+{
+    if (bytes == 0)
+        return SF_OK;
+    int code = posix_fallocate(out->fd, 0, (off_t)bytes);
+    if (code == EINVAL || code == EOPNOTSUPP) /* a file system without fallocate: find out later */
+        code = ftruncate(out->fd, (off_t)bytes) == 0 ? 0 : errno;
+    if (code != 0)
+        return sf_fail_errno(err, code, "%s: cannot reserve %llu bytes", out->partial,
+                             (unsigned long long)bytes);
+    return SF_OK;
+}
+
+int sf_out_write_at(struct sf_out *out, const void *data, uint64_t bytes, uint64_t offset,
+                    struct sf_err *err)
+{
+    const unsigned char *src = data;
+    for (uint64_t done = 0; done < bytes;) {
+        uint64_t want = bytes - done < LARGEST_CALL ? bytes - done : LARGEST_CALL;
+        ssize_t n = pwrite(out->fd, src + done, (size_t)want, (off_t)(offset + done));
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            return sf_fail_errno(err, n < 0 ? errno : EIO, "%s: cannot write %llu bytes at %llu",
+                                 out->partial, (unsigned long long)want,
+                                 (unsigned long long)(offset + done));
+        done += (uint64_t)n;
+    }
+    return SF_OK;
+}
+
+int sf_out_append(struct sf_out *out, const void *data, uint64_t bytes, struct sf_err *err)
+{
+    int code = sf_out_write_at(out, data, bytes, out->appended, err);
+    if (code == SF_OK)
+        out->appended += bytes;
+    return code;
+}
+
+int sf_out_read_at(struct sf_out *out, void *data, uint64_t bytes, uint64_t offset,
+                   struct sf_err *err)
+{
+    return read_fully(out->fd, data, bytes, offset, out->partial, err);
+}
+
+static int sync_directory_of(const char *path, struct sf_err *err)
+{
+    char dir[PATH_MAX];
+    const char *base = sf_path_base(path);
+    size_t n = (size_t)(base - path);
+    if (n >= sizeof dir)
+        return sf_fail(err, SF_EINVAL, "%s: the path is too long", path);
+    memcpy(dir, path, n);
+    dir[n] = 0;
+    int fd = open(n ? dir : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0)
+        return sf_fail_errno(err, errno, "%s: cannot open its directory", path);
+    int code = fsync(fd) == 0 || errno == EINVAL ? SF_OK
+                                                 : sf_fail_errno(err, errno,
+                                                                 "%s: cannot sync its directory", path);
+    close(fd);
+    return code;
+}
+
+int sf_out_commit(struct sf_out *out, struct sf_err *err)
+{
+    int code = SF_OK;
+    if (fsync(out->fd) != 0)
+        code = sf_fail_errno(err, errno, "%s: cannot sync", out->partial);
+    else if (rename(out->partial, out->path) != 0)
+        code = sf_fail_errno(err, errno, "%s: cannot rename to %s", out->partial, out->path);
+    if (code != SF_OK) {
+        sf_out_abort(out);
+        return code;
+    }
+    code = sync_directory_of(out->path, err);
+    close(out->fd);
+    sf_arena_free(&out->arena);
+    sf_free(out);
+    return code;
+}
+
+void sf_out_abort(struct sf_out *out)
+{
+    if (!out)
+        return;
+    close(out->fd);
+    unlink(out->partial);
+    sf_arena_free(&out->arena);
+    sf_free(out);
+}
+
+int sf_write_file(const char *path, const void *data, uint64_t bytes, struct sf_err *err)
+{
+    struct sf_out *out;
+    int code = sf_out_open(&out, path, err);
+    if (code != SF_OK)
+        return code;
+    code = sf_out_append(out, data, bytes, err);
+    if (code != SF_OK) {
+        sf_out_abort(out);
+        return code;
+    }
+    return sf_out_commit(out, err);
+}
+
+int sf_make_directory(const char *path, struct sf_err *err)
+{
+    char part[PATH_MAX];
+    size_t n = strlen(path);
+    if (n == 0 || n >= sizeof part)
+        return sf_fail(err, SF_EINVAL, "\"%s\": not a usable directory name", path);
+    memcpy(part, path, n + 1);
+    for (size_t i = 1; i <= n; i++) {
+        if (part[i] != '/' && part[i] != 0)
+            continue;
+        char kept = part[i];
+        part[i] = 0;
+        if (mkdir(part, 0777) != 0 && errno != EEXIST)
+            return sf_fail_errno(err, errno, "%s: cannot create directory", part);
+        part[i] = kept;
+    }
+    struct stat st;
+    if (stat(path, &st) != 0)
+        return sf_fail_errno(err, errno, "%s: cannot stat", path);
+    if (!S_ISDIR(st.st_mode))
+        return sf_fail(err, SF_EINVAL, "%s: exists and is not a directory", path);
+    if (access(path, W_OK | X_OK) != 0)
+        return sf_fail_errno(err, errno, "%s: directory is not writable", path);
+    return SF_OK;
+}
+
+char *sf_path_join(struct sf_arena *arena, const char *dir, const char *name)
+{
+    size_t n = strlen(dir);
+    return sf_arena_printf(arena, "%s%s%s", dir, n && dir[n - 1] == '/' ? "" : "/", name);
+}
+
+const char *sf_path_base(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    return slash ? slash + 1 : path;
+}

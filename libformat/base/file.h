@@ -1,0 +1,66 @@
+/* file.h -- the one door to files: whole reads and writes, read-only maps, atomic replacement.
+ *
+ * All calls retry EINTR and short transfers; a message names the path. Threads: sf_file_read_at and
+ * sf_out_write_at may run at once on one handle for ranges that do not overlap. */
+#ifndef SCOUT_LIBFORMAT_BASE_FILE_H
+#define SCOUT_LIBFORMAT_BASE_FILE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "libformat/base/arena.h"
+#include "libformat/base/err.h"
+
+/* ---- reading ---- */
+
+struct sf_mapping {            /* a whole regular file, mapped read-only */
+    const unsigned char *data; /* NULL when the file is empty */
+    uint64_t bytes;
+};
+/* SF_EFORMAT when `path` is not a regular file (directory, FIFO, device). End with sf_unmap. */
+int sf_map_file(struct sf_mapping *out, const char *path, struct sf_err *err);
+void sf_unmap(struct sf_mapping *mapping); /* an empty mapping is welcome */
+/* Tells the kernel that this range will not be used again soon; pages are dropped, bytes stay. */
+void sf_mapping_release(const struct sf_mapping *mapping, uint64_t offset, uint64_t bytes);
+
+/* The whole file as bytes with a NUL behind them, in `arena`; refuses more than `limit` bytes.
+ * *bytes may be NULL. */
+int sf_read_file(char **out, uint64_t *bytes, struct sf_arena *arena, const char *path,
+                 uint64_t limit, struct sf_err *err);
+
+struct sf_file_stat {
+    uint64_t bytes;
+    bool is_directory;
+    bool is_regular;
+};
+int sf_file_stat(struct sf_file_stat *out, const char *path, struct sf_err *err);
+bool sf_file_exists(const char *path);
+
+/* ---- writing: temporary name beside the target, fsync, rename = commit ---- */
+
+struct sf_out;
+/* Creates `path` + ".partial-<pid>" (never an existing file). Nothing stands at `path` before
+ * sf_out_commit; what stood there before stays until then. */
+int sf_out_open(struct sf_out **out, const char *path, struct sf_err *err);
+int sf_out_reserve(struct sf_out *out, uint64_t bytes, struct sf_err *err); /* SF_ENOSPC early */
+int sf_out_write_at(struct sf_out *out, const void *data, uint64_t bytes, uint64_t offset,
+                    struct sf_err *err);
+int sf_out_append(struct sf_out *out, const void *data, uint64_t bytes, struct sf_err *err);
+int sf_out_read_at(struct sf_out *out, void *data, uint64_t bytes, uint64_t offset,
+                   struct sf_err *err);
+/* fsync, rename over `path`, fsync of the directory; the handle is gone afterwards either way. */
+int sf_out_commit(struct sf_out *out, struct sf_err *err);
+/* Removes the temporary file and the handle. NULL is welcome. */
+void sf_out_abort(struct sf_out *out);
+/* open + append + commit. */
+int sf_write_file(const char *path, const void *data, uint64_t bytes, struct sf_err *err);
+
+/* Creates the directory and its parents where missing; SF_EACCES when it cannot be written to. */
+int sf_make_directory(const char *path, struct sf_err *err);
+
+/* "dir/name" in `arena`; NULL when there is no memory. */
+char *sf_path_join(struct sf_arena *arena, const char *dir, const char *name);
+/* The part behind the last '/', borrowed from `path`. */
+const char *sf_path_base(const char *path);
+
+#endif

@@ -1,0 +1,46 @@
+#include "libformat/base/mem.h"
+
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+static atomic_llong fail_after; /* 0: never */
+
+void sf_alloc_fail_after(int64_t n)
+{
+    atomic_store(&fail_after, n);
+}
+
+static bool must_fail(void)
+{
+    if (atomic_load_explicit(&fail_after, memory_order_relaxed) <= 0)
+        return false;
+    return atomic_fetch_sub(&fail_after, 1) == 1;
+}
+
+void *sf_alloc(uint64_t bytes)
+{
+    uint64_t rounded;
+    if (!sf_align_up(&rounded, bytes ? bytes : 1, SF_ALLOC_ALIGN) || rounded > SIZE_MAX / 2)
+        return NULL;
+    if (must_fail())
+        return NULL;
+    void *ptr = aligned_alloc(SF_ALLOC_ALIGN, rounded);
+    if (ptr)
+        memset(ptr, 0, rounded);
+    return ptr;
+}
+
+void sf_free(void *ptr)
+{
+    free(ptr);
+}
+
+int sf_alloc_for(void **out, uint64_t bytes, const char *what, struct sf_err *err)
+{
+    *out = sf_alloc(bytes);
+    if (*out)
+        return SF_OK;
+    return sf_fail(err, SF_ENOMEM, "cannot allocate %llu bytes for %s", (unsigned long long)bytes,
+                   what);
+}
