@@ -1,0 +1,41 @@
+/* attention.h -- causal grouped-query attention over documents, full or inside chunks.
+ *
+ * Rows documents[d] .. documents[d+1] form document d; query i of a document sees key j of the same
+ * document iff j <= i and, with chunk > 0, i / chunk == j / chunk (indices in the document). Query
+ * head h reads kv head h / (heads / kv_heads).
+ *     s = scale * q k^T,  p = softmax(s),  o = p v,  lse = log sum exp s
+ *     dv = p^T do,  ds = p * (do v^T - rowsum(do * o)),  dq = scale * ds k,  dk = scale * ds^T q
+ * Scores are never held beyond a tile. */
+#ifndef SCOUT_KERNELS_ATTENTION_H
+#define SCOUT_KERNELS_ATTENTION_H
+
+#include <stdint.h>
+
+struct sk_attention_shape {
+    int64_t rows, documents, heads, kv_heads, head_size;
+    int64_t longest; /* rows of the longest document: bounds the workspace */
+    int64_t chunk;   /* 0: full causal */
+    float scale;     /* head_size^(-1/2) */
+};
+
+struct sk_attention_forward {
+    float *o;                 /* [rows, heads, head_size] */
+    float *lse;               /* [rows, heads] */
+    const float *q;           /* [rows, heads, head_size] */
+    const float *k, *v;       /* [rows, kv_heads, head_size] */
+    const int32_t *documents; /* [documents + 1], row numbers */
+    void *workspace;
+    struct sk_attention_shape shape;
+};
+
+struct sk_attention_backward {
+    float *dq, *dk, *dv;
+    const float *d_o;         /* [rows, heads, head_size] */
+    const float *o, *lse;
+    const float *q, *k, *v;
+    const int32_t *documents;
+    void *workspace;
+    struct sk_attention_shape shape;
+};
+
+#endif

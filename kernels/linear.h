@@ -1,0 +1,50 @@
+/* linear.h -- y = x W^T + scale * (x A^T) B^T: a frozen matrix with an optional LoRA beside it, for
+ * one matrix or for a group of them (routed experts).
+ *
+ * Grouped: rows are sorted by group; rows offsets[g] .. offsets[g+1] are multiplied with w[g] (and
+ * A, B of that group). offsets NULL means one group that holds all rows. Groups without rows cost
+ * nothing and get zero gradients. W is expanded a tile at a time, never whole.
+ *
+ *     t = x A^T                                   [rows, rank], kept for the backward
+ *     dx  = dy W + scale * (dy B) A
+ *     db += scale * dy^T t         da += scale * (dy B)^T x      (gradients always accumulate)
+ * Weights [out, in], A [rank, in], B [out, rank]: PEFT's shapes. Row strides are in elements. */
+#ifndef SCOUT_KERNELS_LINEAR_H
+#define SCOUT_KERNELS_LINEAR_H
+
+#include <stdbool.h>
+
+#include "kernels/matrix.h"
+
+struct sk_linear_forward {
+    float *y;                  /* [rows, out], row stride y_stride */
+    float *t;                  /* [rows, rank]; optional: NULL where there is no LoRA */
+    const float *x;            /* [rows, in] */
+    const struct sk_matrix *w; /* [groups] matrices of one shape [out, in] */
+    const float *a;            /* [groups][rank, in], a_stride apart; optional */
+    const float *b;            /* [groups][out, rank], b_stride apart; optional */
+    const int32_t *offsets;    /* [groups + 1], offsets[groups] = rows; optional */
+    void *workspace;
+    int64_t rows, in, out, groups, rank;
+    int64_t y_stride, a_stride, b_stride;
+    float scale;
+};
+
+struct sk_linear_backward {
+    float *dx;                 /* [rows, in]; optional: not wanted */
+    float *da;                 /* [groups][rank, in], accumulated; optional where there is no LoRA */
+    float *db;                 /* [groups][out, rank], accumulated */
+    const float *dy;           /* [rows, out], row stride y_stride */
+    const float *x;            /* [rows, in] */
+    const float *t;            /* [rows, rank] of the forward */
+    const struct sk_matrix *w; /* [groups] */
+    const float *a, *b;        /* optional */
+    const int32_t *offsets;    /* optional */
+    void *workspace;
+    int64_t rows, in, out, groups, rank;
+    int64_t y_stride, a_stride, b_stride;
+    float scale;
+    bool accumulate_dx; /* dx += instead of dx = */
+};
+
+#endif

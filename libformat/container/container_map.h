@@ -1,0 +1,54 @@
+/* container_map.h -- read a finished container through one memory map.
+ *
+ * Open once; list tensors, extents and carried files; find by role or name; borrow bytes until
+ * close. Open checks the header, the index and every number in them; the payload is checked by
+ * container_check. Any number of threads may read one map. On disk: spec/container.md. */
+#ifndef SCOUT_LIBFORMAT_CONTAINER_CONTAINER_MAP_H
+#define SCOUT_LIBFORMAT_CONTAINER_CONTAINER_MAP_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "libformat/base/arena.h"
+#include "libformat/base/err.h"
+#include "libformat/container/entry.h"
+
+struct sf_map; /* owns the mapping */
+
+/* Maps `path` and checks header, index and the metadata directory.
+ * SF_ENOENT: no such file. SF_EFORMAT: the bytes make no container. SF_EUNSUPPORTED: a newer major
+ * version or an unknown incompatible feature. SF_EDAMAGED: a section's hash does not match. */
+int sf_map_open(struct sf_map **out, const char *path, struct sf_err *err);
+void sf_map_close(struct sf_map *map); /* NULL is welcome */
+
+const char *sf_map_path(const struct sf_map *map);
+struct sf_container_info {
+    uint32_t version_major, version_minor;
+    uint64_t file_bytes, payload_bytes;
+    uint32_t extent_align, chunk_bytes;
+    int64_t tensors, extents, files;
+    unsigned char identity[16]; /* hash over uncompressed content: equal models, equal identity */
+};
+const struct sf_container_info *sf_map_info(const struct sf_map *map);
+const struct sf_summary *sf_map_summary(const struct sf_map *map);
+
+/* Tensors sorted by (layer, part, expert, name). */
+const struct sf_entry *sf_map_tensor(const struct sf_map *map, int64_t index);
+/* NULL if there is none. UNUSED parts are found by name only. */
+const struct sf_entry *sf_map_find(const struct sf_map *map, struct sf_role role);
+const struct sf_entry *sf_map_find_name(const struct sf_map *map, const char *name);
+
+/* Extents in order of address. */
+const struct sf_extent *sf_map_extent(const struct sf_map *map, int64_t index);
+
+/* payload[address .. address + bytes): a range inside one extent, as given out by planes and
+ * extents. */
+const void *sf_map_bytes(const struct sf_map *map, uint64_t address);
+
+/* A carried file ("config.json", "tokenizer.json", ...), inflated into `arena` with a NUL behind it.
+ * SF_ENOENT: the container has no such file. */
+int sf_map_read_file(char **out, uint64_t *bytes, const struct sf_map *map, const char *name,
+                     struct sf_arena *arena, struct sf_err *err);
+const char *sf_map_file_name(const struct sf_map *map, int64_t index, uint64_t *bytes);
+
+#endif

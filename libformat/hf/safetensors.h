@@ -1,0 +1,41 @@
+/* safetensors.h -- read one .safetensors file through a memory map; write one in a single pass.
+ *
+ * The map is opened once; views borrow from it until close. Reading is thread-safe after open.
+ * Every rule of the format is checked at open: header length and limit (100,000,000 bytes), JSON,
+ * unique names, known dtypes, shape times element size equal to the range, ranges in bounds without
+ * overlap or hole, the file ending at the last tensor. A Git-LFS pointer is recognised and named. */
+#ifndef SCOUT_LIBFORMAT_HF_SAFETENSORS_H
+#define SCOUT_LIBFORMAT_HF_SAFETENSORS_H
+
+#include <stdint.h>
+
+#include "libformat/base/arena.h"
+#include "libformat/base/err.h"
+#include "libformat/tensor/tensor.h"
+
+struct sf_safetensors;
+
+struct sf_named_tensor {
+    const char *name;
+    struct sf_tensor tensor;
+};
+
+/* The caller owns *out and ends it with sf_safetensors_close. */
+int sf_safetensors_open(struct sf_safetensors **out, const char *path, struct sf_err *err);
+void sf_safetensors_close(struct sf_safetensors *file); /* NULL is welcome */
+const char *sf_safetensors_path(const struct sf_safetensors *file);
+uint64_t sf_safetensors_bytes(const struct sf_safetensors *file); /* of the file */
+int64_t sf_safetensors_count(const struct sf_safetensors *file);
+/* In order of their bytes in the file; index 0..count-1. */
+const struct sf_named_tensor *sf_safetensors_at(const struct sf_safetensors *file, int64_t index);
+/* NULL if there is none. Logarithmic. */
+const struct sf_tensor *sf_safetensors_find(const struct sf_safetensors *file, const char *name);
+/* Lets go of the pages of a tensor that will not be read again. */
+void sf_safetensors_release(const struct sf_safetensors *file, const struct sf_tensor *tensor);
+
+/* Writes tensors in the order given, with {"format": "pt"} as metadata; temporary name, fsync,
+ * rename. The same input gives the same bytes. */
+int sf_safetensors_write(const char *path, const struct sf_named_tensor *tensors, int64_t count,
+                         struct sf_err *err);
+
+#endif
