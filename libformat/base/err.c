@@ -1,8 +1,11 @@
 #include "libformat/base/err.h"
 
 #include <errno.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
+
+#include "libformat/base/utf8_check.h"
 
 static const struct {
     int code;
@@ -41,30 +44,42 @@ const char *sf_code_sentence(int code)
     return "unknown error";
 }
 
-/* Names from files end up in messages, and messages on terminals: no control character survives. */
+/* U+0080..U+009F in UTF-8: terminals take U+009B for the start of a command. */
+static bool is_c1_control(const unsigned char *s, int n)
+{
+    return n == 2 && s[0] == 0xc2 && s[1] < 0xa0;
+}
+
+/* Names from files end up in messages, and messages on terminals: control characters and bytes that
+ * are no UTF-8 become \xNN, and a cut never parts a character. */
 static void escape_into(char *dst, size_t dst_bytes, const char *src)
 {
-    size_t n = 0;
-    for (; *src; src++) {
-        unsigned char c = (unsigned char)*src;
-        size_t need = (c < 0x20 || c == 0x7f) ? 4 : 1;
-        if (n + need + 4 > dst_bytes) {
-            memcpy(dst + n, "...", 3);
-            n += 3;
+    enum { CUT = 4 }; /* "..." and NUL */
+    size_t used = 0, left = strlen(src);
+    while (left) {
+        const unsigned char *s = (const unsigned char *)src;
+        int n = sf_utf8_length(src, left);
+        bool plain = n > 0 && s[0] >= 0x20 && s[0] != 0x7f && !is_c1_control(s, n);
+        int take = plain ? n : 1;
+        if (used + (plain ? (size_t)n : 4) + CUT > dst_bytes) {
+            memcpy(dst + used, "...", 3);
+            used += 3;
             break;
         }
-        if (need == 4)
-            snprintf(dst + n, 5, "\\x%02x", c);
+        if (plain)
+            memcpy(dst + used, src, (size_t)n);
         else
-            dst[n] = (char)c;
-        n += need;
+            snprintf(dst + used, 5, "\\x%02x", s[0]);
+        used += plain ? (size_t)n : 4;
+        src += take;
+        left -= (size_t)take;
     }
-    dst[n] = 0;
+    dst[used] = 0;
 }
 
 static void set_message(struct sf_err *err, const char *fmt, va_list args, const char *tail)
 {
-    char raw[sizeof err->message];
+    char raw[sizeof err->message] = "";
     vsnprintf(raw, sizeof raw, fmt, args);
     size_t used = strlen(raw);
     snprintf(raw + used, sizeof raw - used, "%s", tail);

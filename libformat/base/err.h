@@ -4,8 +4,9 @@
  * sf_err, which it takes as its last argument. The function that notices states the fact with its
  * numbers (sf_fail); callers that know a name put it in front (sf_err_prefix), so that a message
  * reads from the outside in:
- *     model-00003.safetensors: layers.7.q_proj: 5120x4096 bf16 needs 41943040 bytes, range holds 41943000
- * Libraries print nothing and never exit. assert() is for our own mistakes, sf_err for the world.
+ *     model-00003.safetensors: layers.7.q_proj: 5120x4096 bf16 needs 41943040 bytes, range holds
+ * 41943000 Libraries print nothing and never exit. assert() is for our own mistakes, sf_err for the
+ * world.
  *
  * Life: a struct sf_err is plain storage, usually on the caller's stack; `= {0}` is ready for use.
  * Threads: one sf_err per thread. `err` may be NULL: the code is still returned. */
@@ -31,9 +32,9 @@ enum sf_code {
 };
 
 struct sf_err {
-    int code;           /* an enum sf_code */
-    int sys_errno;      /* errno behind it, 0 if none */
-    const char *file;   /* source file and line that noticed */
+    int code;         /* an enum sf_code */
+    int sys_errno;    /* errno behind it, 0 if none */
+    const char *file; /* source file and line that noticed */
     int line;
     char message[1024]; /* one sentence, UTF-8, no newline; cut with "..." when too long */
 };

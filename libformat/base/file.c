@@ -42,8 +42,8 @@ int sf_map_file(struct sf_mapping *out, const char *path, struct sf_err *err)
     if (st.st_size > 0) {
         void *data = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
         if (data == MAP_FAILED)
-            code = sf_fail_errno(err, errno, "%s: cannot map %lld bytes", path,
-                                 (long long)st.st_size);
+            code =
+                sf_fail_errno(err, errno, "%s: cannot map %lld bytes", path, (long long)st.st_size);
         else
             *out = (struct sf_mapping){.data = data, .bytes = (uint64_t)st.st_size};
     }
@@ -142,6 +142,36 @@ struct sf_out {
     struct sf_arena arena;
 };
 
+/* A killed run may have left a file of our name behind (process ids repeat, in containers soon). */
+static int create_partial(struct sf_out *o, struct sf_err *err)
+{
+    enum { TRIES = 100 };
+    int failed = ENOMEM;
+    for (int i = 0; i < TRIES; i++) {
+        o->partial = i ? sf_arena_printf(&o->arena, "%s.partial-%ld.%d", o->path, (long)getpid(), i)
+                       : sf_arena_printf(&o->arena, "%s.partial-%ld", o->path, (long)getpid());
+        if (!o->partial)
+            return sf_fail(err, SF_ENOMEM, "%s: cannot allocate its name", o->path);
+        o->fd = open(o->partial, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+        if (o->fd >= 0)
+            return SF_OK;
+        failed = errno;
+        if (failed != EEXIST)
+            break;
+    }
+    return sf_fail_errno(err, failed, "%s: cannot create", o->partial);
+}
+
+/* Renaming over a device or a pipe would replace it: /dev/null is no output file. */
+static int check_target(const char *path, struct sf_err *err)
+{
+    struct stat st;
+    if (stat(path, &st) != 0 || S_ISREG(st.st_mode))
+        return SF_OK;
+    return sf_fail(err, SF_EINVAL, "%s: is %s", path,
+                   S_ISDIR(st.st_mode) ? "a directory" : "not a regular file");
+}
+
 int sf_out_open(struct sf_out **out, const char *path, struct sf_err *err)
 {
     struct sf_out *o = sf_alloc(sizeof *o);
@@ -149,15 +179,10 @@ int sf_out_open(struct sf_out **out, const char *path, struct sf_err *err)
         return sf_fail(err, SF_ENOMEM, "%s: cannot allocate a file handle", path);
     o->fd = -1;
     o->path = sf_arena_strdup(&o->arena, path);
-    o->partial = sf_arena_printf(&o->arena, "%s.partial-%ld", path, (long)getpid());
-    int code = SF_OK;
-    struct stat st;
-    if (!o->path || !o->partial)
-        code = sf_fail(err, SF_ENOMEM, "%s: cannot allocate its name", path);
-    else if (stat(path, &st) == 0 && S_ISDIR(st.st_mode))
-        code = sf_fail(err, SF_EINVAL, "%s: is a directory", path);
-    else if ((o->fd = open(o->partial, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666)) < 0)
-        code = sf_fail_errno(err, errno, "%s: cannot create", o->partial);
+    int code = o->path ? check_target(path, err)
+                       : sf_fail(err, SF_ENOMEM, "%s: cannot allocate its name", path);
+    if (code == SF_OK)
+        code = create_partial(o, err);
     if (code != SF_OK) {
         sf_arena_free(&o->arena);
         sf_free(o);
@@ -171,7 +196,10 @@ int sf_out_reserve(struct sf_out *out, uint64_t bytes, struct sf_err *err)
 {
     if (bytes == 0)
         return SF_OK;
-    int code = posix_fallocate(out->fd, 0, (off_t)bytes);
+    int code;
+    do
+        code = posix_fallocate(out->fd, 0, (off_t)bytes);
+    while (code == EINTR);
     if (code == EINVAL || code == EOPNOTSUPP) /* a file system without fallocate: find out later */
         code = ftruncate(out->fd, (off_t)bytes) == 0 ? 0 : errno;
     if (code != 0)
@@ -224,9 +252,9 @@ static int sync_directory_of(const char *path, struct sf_err *err)
     int fd = open(n ? dir : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0)
         return sf_fail_errno(err, errno, "%s: cannot open its directory", path);
-    int code = fsync(fd) == 0 || errno == EINVAL ? SF_OK
-                                                 : sf_fail_errno(err, errno,
-                                                                 "%s: cannot sync its directory", path);
+    int code = SF_OK;
+    if (fsync(fd) != 0 && errno != EINVAL) /* EINVAL: a file system that cannot sync directories */
+        code = sf_fail_errno(err, errno, "%s: cannot sync its directory", path);
     close(fd);
     return code;
 }

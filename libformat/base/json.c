@@ -1,5 +1,6 @@
 #include "libformat/base/json.h"
 
+#include <assert.h>
 #include <cjson/cJSON.h>
 #include <math.h>
 #include <stdio.h>
@@ -8,7 +9,8 @@
 
 #include "libformat/base/mem.h"
 
-static const double LARGEST_EXACT_INTEGER = 9007199254740992.0; /* 2^53 */
+/* 2^53 itself may be the rounding of 2^53 + 1, so it does not count as exact. */
+static const double INTEGER_LIMIT = 9007199254740992.0;
 
 /* struct sf_json is never defined: a value *is* a cJSON node, seen through these two. */
 static const cJSON *node_of(const struct sf_json *value)
@@ -21,28 +23,9 @@ static const struct sf_json *value_of(const cJSON *node)
     return (const struct sf_json *)node;
 }
 
-bool sf_utf8_valid(const char *text, uint64_t bytes, uint64_t *bad_offset)
+static bool is_space(char c)
 {
-    const unsigned char *s = (const unsigned char *)text;
-    for (uint64_t i = 0; i < bytes;) {
-        unsigned char c = s[i];
-        uint64_t len = c < 0x80 ? 1 : c >= 0xc2 && c < 0xe0 ? 2 : (c & 0xf0) == 0xe0 ? 3 : c >= 0xf0 && c < 0xf5 ? 4 : 0;
-        bool ok = len != 0 && len <= bytes - i;
-        for (uint64_t k = 1; ok && k < len; k++)
-            ok = (s[i + k] & 0xc0) == 0x80;
-        if (ok && len > 2) {
-            unsigned char d = s[i + 1];
-            ok = !(c == 0xe0 && d < 0xa0) && !(c == 0xed && d >= 0xa0) && !(c == 0xf0 && d < 0x90) &&
-                 !(c == 0xf4 && d >= 0x90);
-        }
-        if (!ok) {
-            if (bad_offset)
-                *bad_offset = i;
-            return false;
-        }
-        i += len;
-    }
-    return true;
+    return c == ' ' || c == '\t' || c == '\r' || c == '\n';
 }
 
 /* What cJSON would let through or recurse into: checked in one pass before it sees the text. */
@@ -57,8 +40,9 @@ static int check_text(const char *text, uint64_t bytes, struct sf_err *err)
     bool in_string = false;
     for (uint64_t i = 0; i < bytes; i++) {
         char c = text[i];
-        if (c == 0)
-            return sf_fail(err, SF_EFORMAT, "NUL byte in JSON at byte %llu", (unsigned long long)i);
+        if ((unsigned char)c < 0x20 && (in_string || !is_space(c)))
+            return sf_fail(err, SF_EFORMAT, "control character 0x%02x in JSON at byte %llu", c,
+                           (unsigned long long)i);
         if (in_string && c == '\\') {
             if (bytes - i >= 6 && memcmp(text + i, "\\u0000", 6) == 0)
                 return sf_fail(err, SF_EFORMAT, "\\u0000 in a JSON string at byte %llu",
@@ -87,7 +71,7 @@ int sf_json_parse(struct sf_json **out, const char *text, uint64_t bytes, struct
         return sf_fail(err, SF_EFORMAT, "malformed JSON near byte %lld",
                        end ? (long long)(end - text) : 0LL);
     for (; end < text + bytes; end++) {
-        if (!strchr(" \t\r\n", *end)) {
+        if (!is_space(*end)) {
             cJSON_Delete(root);
             return sf_fail(err, SF_EFORMAT, "text behind the JSON value at byte %lld",
                            (long long)(end - text));
@@ -123,8 +107,8 @@ enum sf_json_type sf_json_type(const struct sf_json *value)
 
 const char *sf_json_type_name(enum sf_json_type type)
 {
-    static const char *const names[] = {"null", "a boolean", "a number", "a string", "an array",
-                                        "an object"};
+    static const char *const names[] = {"null",     "a boolean", "a number",
+                                        "a string", "an array",  "an object"};
     return names[type];
 }
 
@@ -175,8 +159,8 @@ int sf_json_as_int(int64_t *out, const struct sf_json *value, const char *what, 
     if (code != SF_OK)
         return code;
     double d = node_of(value)->valuedouble;
-    if (!(fabs(d) <= LARGEST_EXACT_INTEGER) || d != floor(d))
-        return sf_fail(err, SF_EFORMAT, "%s is %.17g, not a whole number", what, d);
+    if (!(fabs(d) < INTEGER_LIMIT) || d != floor(d))
+        return sf_fail(err, SF_EFORMAT, "%s is %.17g, not a whole number below 2^53", what, d);
     *out = (int64_t)d;
     return SF_OK;
 }
@@ -185,9 +169,12 @@ int sf_json_as_double(double *out, const struct sf_json *value, const char *what
                       struct sf_err *err)
 {
     int code = check_type(value, SF_JSON_NUMBER, what, err);
-    if (code == SF_OK)
-        *out = node_of(value)->valuedouble;
-    return code;
+    if (code != SF_OK)
+        return code;
+    if (!isfinite(node_of(value)->valuedouble))
+        return sf_fail(err, SF_EFORMAT, "%s is too large for a double", what);
+    *out = node_of(value)->valuedouble;
+    return SF_OK;
 }
 
 int sf_json_as_bool(bool *out, const struct sf_json *value, const char *what, struct sf_err *err)
@@ -267,23 +254,35 @@ static void put_newline(struct sf_json_writer *w)
         put_text(w, " ");
 }
 
+static void put_escape(struct sf_json_writer *w, unsigned char c)
+{
+    char escape[8];
+    if (c == '\n')
+        snprintf(escape, sizeof escape, "\\n");
+    else if (c == '"' || c == '\\')
+        snprintf(escape, sizeof escape, "\\%c", c);
+    else
+        snprintf(escape, sizeof escape, "\\u%04x", c);
+    put_text(w, escape);
+}
+
+/* A byte that is no UTF-8 (a path may hold one) becomes U+FFFD: the text stays JSON. */
 static void put_quoted(struct sf_json_writer *w, const char *text)
 {
+    uint64_t left = strlen(text);
     put_text(w, "\"");
-    for (const char *s = text; *s; s++) {
-        unsigned char c = (unsigned char)*s;
-        char escape[8];
-        if (c == '"' || c == '\\') {
-            snprintf(escape, sizeof escape, "\\%c", c);
-            put_text(w, escape);
-        } else if (c == '\n') {
-            put_text(w, "\\n");
-        } else if (c < 0x20 || c == 0x7f) {
-            snprintf(escape, sizeof escape, "\\u%04x", c);
-            put_text(w, escape);
-        } else {
-            put(w, s, 1);
-        }
+    while (left) {
+        unsigned char c = (unsigned char)*text;
+        int n = sf_utf8_length(text, left);
+        if (n == 0)
+            put_text(w, "\xef\xbf\xbd");
+        else if (c == '"' || c == '\\' || c < 0x20 || c == 0x7f)
+            put_escape(w, c);
+        else
+            put(w, text, (uint64_t)n);
+        n = n ? n : 1;
+        text += n;
+        left -= (uint64_t)n;
     }
     put_text(w, "\"");
 }
@@ -381,6 +380,7 @@ int sf_json_write_finish(char **text, uint64_t *bytes, struct sf_json_writer *w,
     if (w->failed)
         return sf_fail(err, SF_ENOMEM, "cannot allocate JSON text of more than %llu bytes",
                        (unsigned long long)w->bytes);
+    assert(w->depth == 0 && w->text); /* every object and array was ended */
     *text = w->text;
     if (bytes)
         *bytes = w->bytes;

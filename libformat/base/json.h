@@ -1,10 +1,11 @@
 /* json.h -- the one door to cJSON: strict reading, bounded, with errors that say where.
  *
  * A value is borrowed from its document and lives until sf_json_free. Getters take the place of the
- * value as text ("config.json: text_config.hidden_size") from the key they are asked for; the caller
- * prefixes the file. Numbers are doubles in cJSON: an integer getter refuses what is not a whole
- * number of at most 2^53. A text with \u0000, invalid UTF-8, a byte-order mark, anything behind the
- * value, or nesting deeper than SF_JSON_DEPTH is refused. Threads: reading one document is safe. */
+ * value as text ("config.json: text_config.hidden_size") from the key they are asked for; the
+ * caller prefixes the file. Numbers are doubles in cJSON: an integer getter refuses what is not a
+ * whole number below 2^53, a double getter what overflows. A text with \u0000, invalid UTF-8, a
+ * bare control character, a byte-order mark, anything behind the value, or nesting deeper than
+ * SF_JSON_DEPTH is refused. Threads: reading one document is safe. */
 #ifndef SCOUT_LIBFORMAT_BASE_JSON_H
 #define SCOUT_LIBFORMAT_BASE_JSON_H
 
@@ -13,6 +14,7 @@
 
 #include "libformat/base/arena.h"
 #include "libformat/base/err.h"
+#include "libformat/base/utf8_check.h"
 
 enum { SF_JSON_DEPTH = 64 };
 
@@ -76,9 +78,5 @@ void sf_json_write_null(struct sf_json_writer *w, const char *key);
 /* The finished text with a NUL behind it; SF_ENOMEM if any call before failed. */
 int sf_json_write_finish(char **text, uint64_t *bytes, struct sf_json_writer *w,
                          struct sf_err *err);
-
-/* Valid UTF-8 (no surrogates, no overlong forms)? Else *bad_offset (may be NULL) is the first bad
- * byte. */
-bool sf_utf8_valid(const char *text, uint64_t bytes, uint64_t *bad_offset);
 
 #endif

@@ -22,9 +22,9 @@ struct sf_rope {
 };
 
 struct sf_layer_spec {
-    bool rope;      /* rotates q and k (and normalizes them where qk_norm is set); else NoPE */
-    bool chunked;   /* attention stays inside chunks of attention_chunk positions */
-    bool moe;       /* router + routed experts + shared expert; else one dense MLP */
+    bool rope;    /* rotates q and k (and normalizes them where qk_norm is set); else NoPE */
+    bool chunked; /* attention stays inside chunks of attention_chunk positions */
+    bool moe;     /* router + routed experts + shared expert; else one dense MLP */
 };
 
 struct sf_model_spec {
@@ -39,10 +39,11 @@ struct sf_model_spec {
     int64_t attention_chunk;
     double norm_epsilon;
     bool qk_norm;
-    bool temperature; /* attention temperature on NoPE layers */
+    bool temperature;                            /* attention temperature on NoPE layers */
     double temperature_floor, temperature_scale; /* floor_scale, attn_scale */
     struct sf_rope rope;
-    enum sf_dtype dtype; /* of the checkpoint's weights as the config names it; NONE if it does not */
+    enum sf_dtype
+        dtype; /* of the checkpoint's weights as the config names it; NONE if it does not */
     int64_t bos_token, pad_token; /* -1: none */
     struct sf_layer_spec *layer;  /* [layers] */
 };
@@ -85,7 +86,8 @@ struct sf_role {
 /* "embedding", "input_norm", "q", ... "expert_gate", "unused": the strings of the container. */
 const char *sf_part_name(enum sf_part part);
 bool sf_part_from_name(enum sf_part *out, const char *name);
-bool sf_part_is_matrix(enum sf_part part); /* a linear layer's weight: may be quantized and adapted */
+bool sf_part_is_matrix(
+    enum sf_part part); /* a linear layer's weight: may be quantized and adapted */
 bool sf_part_is_expert(enum sf_part part);
 bool sf_part_in_layer(enum sf_part part);
 /* True when this layer of the model has such a weight (layer -1: the parts outside the layers). */

@@ -52,8 +52,8 @@ void scout_random_fill(float *out, int64_t n, float scale, struct scout_random *
 
 /* ||a - b|| / ||b|| in double; NaN anywhere gives NaN. */
 double scout_relative_error(const float *a, const float *b, int64_t n);
-/* Asserts relative error <= tolerance; the message has the worst element, its place and the share of
- * the tolerance used. */
+/* Asserts relative error <= tolerance; the message has the worst element, its place and the share
+ * of the tolerance used. */
 void scout_assert_close(const char *what, const float *got, const float *want, int64_t n,
                         double tolerance);
 /* NaN-fills floats so that an element nobody wrote cannot pass. */
