@@ -1,0 +1,86 @@
+/* lora.h -- the adapter: A [rank, in] and B [out, rank] beside every targeted matrix, what the
+ * optimizer keeps for them, and where all that lies.
+ *
+ * Planning measures, one allocation follows, pointers are dealt. The block is
+ *     parameters | gradients | m | v      each `count` float32, modules in the same places in all,
+ * so that norm, clipping and AdamW run over flat arrays. Gaps (tensors start on 256 bytes) hold
+ * zeros and stay zero. For inference only the parameters are there. Modules are ordered by layer,
+ * then part. A module has groups of equal shape, one for linear modules, one per expert for routed
+ * experts, A [groups][rank, in], B [groups][out, rank].
+ *
+ * Life: the module list is in the caller's arena, the block is owned: sft_lora_free. */
+#ifndef SCOUT_TRAIN_LORA_H
+#define SCOUT_TRAIN_LORA_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "libformat/adapter/adapter_file.h"
+#include "libformat/base/arena.h"
+#include "libformat/base/err.h"
+#include "libformat/tensor/model_spec.h"
+
+struct sft_lora_config {
+    const char *const *target; /* PEFT's list: the last name(s) of a module's path, "q_proj" */
+    int64_t targets;
+    int64_t rank;
+    double alpha;
+    bool rslora; /* scale alpha / sqrt(rank) instead of alpha / rank */
+};
+
+struct sft_lora_module {
+    struct sf_role role; /* expert -1 */
+    int64_t groups, rank, in, out;
+    double scale;
+    int64_t a, b; /* elements into parameters; the same in gradients and moments */
+};
+
+struct sft_lora {
+    int64_t modules;
+    struct sft_lora_module *module;
+    int64_t count;                 /* elements of one block part, gaps included */
+    int64_t trained;               /* elements of A and B alone */
+    struct sft_lora_config config; /* of an adapter that was read: targets NULL */
+    double dropout;                /* as an adapter that was read says; not applied */
+    bool training;                 /* the block holds gradients and moments too */
+    void *block;                   /* NULL until allocated */
+    float *parameters, *gradients, *m, *v;
+    /* [(layers + 1) * SF_PART_COUNT] module number + 1; 0 where there is none */
+    int32_t *index;
+};
+
+/* Lists the modules that `config` targets in `spec`; strings stay the caller's.
+ * SF_EINVAL: a target that matches nothing (named), a rank below 1. */
+int sft_lora_plan(struct sft_lora *out, struct sf_arena *arena, const struct sf_model_spec *spec,
+                  const struct sft_lora_config *config, struct sf_err *err);
+/* Lists the modules of an adapter that was read, with its ranks and scales. */
+int sft_lora_plan_adapter(struct sft_lora *out, struct sf_arena *arena,
+                          const struct sf_model_spec *spec, const struct sf_adapter *adapter,
+                          struct sf_err *err);
+/* Bytes of the block: parameters, and when training gradients and moments. */
+uint64_t sft_lora_bytes(const struct sft_lora *lora, bool training);
+/* Allocates (zeroed) and deals. */
+int sft_lora_allocate(struct sft_lora *lora, bool training, struct sf_err *err);
+void sft_lora_free(struct sft_lora *lora);
+
+/* A uniform in +-1/sqrt(in), B zero, as PEFT starts; the same for the same seed on any machine. */
+void sft_lora_init(struct sft_lora *lora, uint64_t seed);
+/* A and B from an adapter. SF_EINVAL unless its modules are exactly ours, in shape as well. */
+int sft_lora_load(struct sft_lora *lora, const struct sf_adapter *adapter, struct sf_err *err);
+/* Our modules as an adapter whose tensors borrow from the block; prefix, base_model: the caller's.
+ */
+int sft_lora_export(struct sf_adapter *out, const struct sft_lora *lora, struct sf_arena *arena,
+                    struct sf_err *err);
+
+/* NULL when `lora` is NULL or has no module there. */
+const struct sft_lora_module *sft_lora_find(const struct sft_lora *lora, struct sf_role role);
+static inline int64_t sft_lora_a_count(const struct sft_lora_module *m)
+{
+    return m->groups * m->rank * m->in;
+}
+static inline int64_t sft_lora_b_count(const struct sft_lora_module *m)
+{
+    return m->groups * m->out * m->rank;
+}
+
+#endif

@@ -1,0 +1,166 @@
+#include "train/plan/pack.h"
+
+#include <stdlib.h>
+
+#include "libformat/base/mem.h"
+
+enum order { BY_SIZE, BY_AREA, BY_BIRTH, ORDERS };
+
+struct item { /* an interval on its way through one order */
+    double key;
+    int32_t index;
+};
+
+static int compare_items(const void *a, const void *b)
+{
+    const struct item *x = a, *y = b;
+    if (x->key != y->key)
+        return x->key > y->key ? -1 : 1;
+    return (x->index > y->index) - (x->index < y->index);
+}
+
+static double key_of(const struct sft_interval *v, enum order order)
+{
+    switch (order) {
+    case BY_AREA:
+        return (double)v->bytes * (v->death - v->birth + 1);
+    case BY_BIRTH:
+        return -(double)v->birth;
+    default:
+        return (double)v->bytes;
+    }
+}
+
+static bool meet(const struct sft_interval *a, const struct sft_interval *b)
+{
+    return a->birth <= b->death && b->birth <= a->death;
+}
+
+/* The tightest gap among the placed intervals that meet `v`; `placed` is sorted by offset. */
+static uint64_t best_fit(const struct sft_interval *all, const int32_t *placed, int32_t count,
+                         const struct sft_interval *v)
+{
+    uint64_t end = 0, best = UINT64_MAX, best_slack = UINT64_MAX;
+    for (int32_t i = 0; i < count; i++) {
+        const struct sft_interval *p = &all[placed[i]];
+        if (!meet(p, v))
+            continue;
+        if (p->offset >= end && p->offset - end >= v->bytes &&
+            p->offset - end - v->bytes < best_slack) {
+            best = end;
+            best_slack = p->offset - end - v->bytes;
+        }
+        if (p->offset + p->bytes > end)
+            end = p->offset + p->bytes;
+    }
+    return best_slack < UINT64_MAX ? best : end;
+}
+
+static void insert_placed(const struct sft_interval *all, int32_t *placed, int32_t count,
+                          int32_t index)
+{
+    int32_t at = count;
+    while (at > 0 && all[placed[at - 1]].offset > all[index].offset) {
+        placed[at] = placed[at - 1];
+        at--;
+    }
+    placed[at] = index;
+}
+
+static uint64_t pack_in_order(struct sft_interval *interval, int32_t count, enum order order,
+                              struct item *item, int32_t *placed)
+{
+    uint64_t block = 0;
+    for (int32_t i = 0; i < count; i++)
+        item[i] = (struct item){key_of(&interval[i], order), i};
+    qsort(item, (size_t)count, sizeof *item, compare_items);
+    for (int32_t i = 0; i < count; i++) {
+        struct sft_interval *v = &interval[item[i].index];
+        v->offset = best_fit(interval, placed, i, v);
+        insert_placed(interval, placed, i, item[i].index);
+        if (v->offset + v->bytes > block)
+            block = v->offset + v->bytes;
+    }
+    return block;
+}
+
+/* Rounds the sizes; the sum of all must fit, so no offset can wrap. */
+static int round_sizes(struct sft_interval *interval, int32_t count, struct sf_err *err)
+{
+    uint64_t sum = 0;
+    for (int32_t i = 0; i < count; i++)
+        if (!sf_align_up(&interval[i].bytes, interval[i].bytes, SFT_BLOCK_ALIGN) ||
+            !sf_add(&sum, sum, interval[i].bytes))
+            return sf_fail(err, SF_EINVAL, "%d buffers of a step need more than 2^64 bytes", count);
+    return SF_OK;
+}
+
+int sft_pack(uint64_t *block_bytes, struct sft_interval *interval, int32_t count,
+             struct sf_arena *scratch, struct sf_err *err)
+{
+    *block_bytes = 0;
+    uint64_t n = (uint64_t)count + 1;
+    struct item *item = sf_arena_array(scratch, n, sizeof *item);
+    int32_t *placed = sf_arena_array(scratch, n, sizeof *placed);
+    if (!item || !placed)
+        return sf_fail(err, SF_ENOMEM, "no memory to pack %d buffers", count);
+    int code = round_sizes(interval, count, err);
+    if (code)
+        return code;
+    enum order best = BY_SIZE;
+    for (int order = 0; order < ORDERS; order++) {
+        uint64_t bytes = pack_in_order(interval, count, (enum order)order, item, placed);
+        if (order == 0 || bytes < *block_bytes) {
+            *block_bytes = bytes;
+            best = (enum order)order;
+        }
+    }
+    pack_in_order(interval, count, best, item, placed);
+    return SF_OK;
+}
+
+uint64_t sft_pack_bound(int32_t *peak, const struct sft_interval *interval, int32_t count,
+                        int32_t nodes)
+{
+    uint64_t most = 0;
+    *peak = -1;
+    for (int32_t node = 0; node < nodes; node++) {
+        uint64_t live = 0;
+        for (int32_t i = 0; i < count; i++)
+            if (interval[i].birth <= node && node <= interval[i].death)
+                live += interval[i].bytes;
+        if (live > most) {
+            most = live;
+            *peak = node;
+        }
+    }
+    return most;
+}
+
+static bool is_packed(const struct sft_buffer *buffer)
+{
+    return sft_class_in_step(buffer->class) && buffer->birth >= 0;
+}
+
+int sft_pack_tape(struct sft_tape *tape, struct sf_err *err)
+{
+    struct sft_interval *interval =
+        sf_arena_array(tape->arena, (uint64_t)tape->buffers + 1, sizeof *interval);
+    if (!interval)
+        return sf_fail(err, SF_ENOMEM, "no memory to pack %d buffers", tape->buffers);
+    int32_t count = 0;
+    for (int32_t i = 0; i < tape->buffers; i++) {
+        const struct sft_buffer *b = &tape->buffer[i];
+        if (is_packed(b))
+            interval[count++] = (struct sft_interval){b->bytes, b->birth, b->death, 0};
+    }
+    int code = sft_pack(&tape->step_bytes, interval, count, tape->arena, err);
+    if (code)
+        return code;
+    tape->live_bytes = sft_pack_bound(&tape->peak, interval, count, tape->nodes);
+    count = 0;
+    for (int32_t i = 0; i < tape->buffers; i++)
+        if (is_packed(&tape->buffer[i]))
+            tape->buffer[i].offset = interval[count++].offset;
+    return SF_OK;
+}

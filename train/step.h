@@ -1,0 +1,84 @@
+/* step.h -- runs training steps: the tapes of a run, the step block they share, the op table.
+ *
+ * Open emits and packs one tape per mode and shape (host memory only for the tapes); allocate takes
+ * the step block, sized for the largest; from then on nothing is allocated. A step is a list of
+ * micro-batches whose loss is normalised by the number of targets of them all, gradients accumulate
+ * in the adapter block, and an update follows:
+ *     zero_gradients, forward_backward, update
+ * Threads: one caller at a time; the ops use ctx->threads. */
+#ifndef SCOUT_TRAIN_STEP_H
+#define SCOUT_TRAIN_STEP_H
+
+#include "kernels/ops.h"
+#include "train/image.h"
+#include "train/lora.h"
+#include "train/model.h"
+#include "train/plan/plan.h"
+#include "train/plan/policy.h"
+
+/* One micro-batch: rows of documents, end to end. Borrowed during a call. */
+struct sft_batch {
+    int64_t rows, documents;
+    const int32_t *ids;      /* [rows] */
+    const int32_t *targets;  /* [rows]: the token that follows, or SK_IGNORE_INDEX */
+    const int32_t *document; /* [documents + 1]: first row of each, document[documents] = rows */
+};
+
+struct sft_program { /* a tape that the run will want */
+    struct sft_shape shape;
+    enum sft_mode mode;
+};
+
+struct sft_step_config {
+    const struct sf_model_spec *spec;
+    const struct sft_image *image;
+    struct sft_lora *lora; /* NULL: the bare model; must be allocated before the first run */
+    const struct sk_ops *ops;
+    struct sk_ctx *ctx;
+    enum sft_policy policy;
+    const struct sft_program *program; /* [programs] */
+    int64_t programs;
+    double beta1, beta2, epsilon, weight_decay; /* AdamW */
+    float max_grad_norm;                        /* 0: no clipping */
+};
+
+struct sft_step;
+
+struct sft_loss {
+    double sum;      /* over targets */
+    int64_t targets; /* targets that count */
+};
+
+/* Emits and packs; the step block is not allocated yet. Everything in `config` outlives the step.
+ */
+int sft_step_open(struct sft_step **out, const struct sft_step_config *config, struct sf_err *err);
+void sft_step_close(struct sft_step *step); /* NULL is welcome */
+/* Adds this step's tapes and its adapter to a plan. */
+void sft_step_plan(struct sft_plan *plan, const struct sft_step *step);
+int sft_step_allocate(struct sft_step *step, struct sf_err *err);
+uint64_t sft_step_bytes(const struct sft_step *step);
+
+/* A batch runs on a tape of its mode whose shape is its own or, if there is none, on the smallest
+ * that holds it: rows are filled up with ignored ones, in documents of their own. SF_EINVAL when no
+ * tape holds it (the message has both shapes), a target or id is out of range, or documents are
+ * not in order. */
+int sft_step_zero_gradients(struct sft_step *step, struct sf_err *err);
+/* gradients += those of (sum of losses) / (targets of all batches). SF_EINVAL without targets. */
+int sft_step_forward_backward(struct sft_loss *out, struct sft_step *step,
+                              const struct sft_batch *batch, int64_t count, struct sf_err *err);
+/* Clips and applies AdamW with step number `number` (from 1). *norm: before clipping.
+ * SF_ENUMERIC: the norm is not finite; nothing was changed. */
+int sft_step_update(float *norm, struct sft_step *step, double learning_rate, int64_t number,
+                    struct sf_err *err);
+/* Adds the batch's loss to *out. */
+int sft_step_eval(struct sft_loss *out, struct sft_step *step, const struct sft_batch *batch,
+                  struct sf_err *err);
+/* Runs one batch in a PROBE mode, gradient scale 1 / targets; then ports can be read until the next
+ * run. */
+int sft_step_probe(struct sft_loss *out, struct sft_step *step, const struct sft_batch *batch,
+                   enum sft_mode mode, struct sf_err *err);
+/* The ports of the tape that ran last, and the bytes of a buffer of it. */
+const struct sft_ports *sft_step_ports(const struct sft_step *step);
+const void *sft_step_read(const struct sft_step *step, int32_t buffer);
+
+#endif
