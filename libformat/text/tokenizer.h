@@ -24,8 +24,8 @@ void sf_tokenizer_close(struct sf_tokenizer *tokenizer); /* NULL is welcome */
 
 /* Per-thread working memory; grows as needed, reused between calls. */
 struct sf_tokenizer_scratch;
-int sf_tokenizer_scratch_open(struct sf_tokenizer_scratch **out, const struct sf_tokenizer *tokenizer,
-                              struct sf_err *err);
+int sf_tokenizer_scratch_open(struct sf_tokenizer_scratch **out,
+                              const struct sf_tokenizer *tokenizer, struct sf_err *err);
 void sf_tokenizer_scratch_close(struct sf_tokenizer_scratch *scratch);
 
 /* A growing list of ids. `= {0}` is ready; sf_ids_free ends it. */
@@ -46,8 +46,8 @@ int sf_tokenizer_encode(struct sf_ids *out, const struct sf_tokenizer *tokenizer
 /* The text of ids as bytes (may cut a character when the ids do), NUL behind it, in `arena`.
  * Special tokens are left out when skip_special. SF_EINVAL: an id outside the vocabulary. */
 int sf_tokenizer_decode(char **out, uint64_t *bytes, const struct sf_tokenizer *tokenizer,
-                        const int32_t *ids, int64_t count, bool skip_special, struct sf_arena *arena,
-                        struct sf_err *err);
+                        const int32_t *ids, int64_t count, bool skip_special,
+                        struct sf_arena *arena, struct sf_err *err);
 
 int64_t sf_tokenizer_vocabulary(const struct sf_tokenizer *tokenizer); /* highest id + 1 */
 /* The token's string as written in tokenizer.json, NULL if the id has none. Borrowed. */
