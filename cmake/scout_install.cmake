@@ -12,9 +12,14 @@ foreach(layer libformat kernels train)
         FILES_MATCHING PATTERN "*.h")
 endforeach()
 
-# Static libraries link from the top of the layer table to the bottom.
+# The libraries are static, so whoever links them links what they stand on (Requires, not
+# Requires.private); from the top of the layer table to the bottom. The prefix is found from where
+# scout.pc lies: `cmake --install --prefix` may move it.
 list(REVERSE scout_libraries)
 list(TRANSFORM scout_libraries PREPEND "-l" OUTPUT_VARIABLE scout_link)
 string(JOIN " " SCOUT_PC_LIBS ${scout_link})
+file(RELATIVE_PATH scout_up "/${CMAKE_INSTALL_LIBDIR}/pkgconfig" "/")
+string(REGEX REPLACE "/$" "" scout_up "${scout_up}")
+set(SCOUT_PC_PREFIX "\${pcfiledir}/${scout_up}")
 configure_file(${CMAKE_CURRENT_LIST_DIR}/scout.pc.in ${PROJECT_BINARY_DIR}/scout.pc @ONLY)
 install(FILES ${PROJECT_BINARY_DIR}/scout.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
