@@ -1,0 +1,270 @@
+#include "train/lora.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "libformat/base/mem.h"
+#include "train/philox.h"
+
+enum { TENSOR_ALIGN = 64 }; /* elements: tensors start on 256 bytes */
+
+static int64_t aligned(int64_t count)
+{
+    return (count + TENSOR_ALIGN - 1) / TENSOR_ALIGN * TENSOR_ALIGN;
+}
+
+static int32_t *index_of(const struct sft_lora *lora, struct sf_role role)
+{
+    return &lora->index[(role.layer + 1) * SF_PART_COUNT + role.part];
+}
+
+const struct sft_lora_module *sft_lora_find(const struct sft_lora *lora, struct sf_role role)
+{
+    int32_t number = lora ? *index_of(lora, role) : 0;
+    return number ? &lora->module[number - 1] : NULL;
+}
+
+/* Room for one module per part and layer, the index empty. */
+static int begin(struct sft_lora *out, struct sf_arena *arena, const struct sf_model_spec *spec,
+                 struct sf_err *err)
+{
+    uint64_t slots = (uint64_t)(spec->layers + 1) * SF_PART_COUNT;
+    *out = (struct sft_lora){0};
+    out->module = sf_arena_array(arena, slots, sizeof *out->module);
+    out->index = sf_arena_array(arena, slots, sizeof *out->index);
+    if (!out->module || !out->index)
+        return sf_fail(err, SF_ENOMEM, "no memory for a list of adapted matrices");
+    return SF_OK;
+}
+
+static void add_module(struct sft_lora *lora, const struct sf_model_spec *spec, struct sf_role role,
+                       int64_t rank, double scale)
+{
+    struct sf_shape shape = sf_spec_shape(spec, role.part);
+    struct sft_lora_module *m = &lora->module[lora->modules++];
+    *m = (struct sft_lora_module){.role = role, .groups = 1, .rank = rank, .scale = scale,
+                                  .out = shape.dim[0], .in = shape.dim[1]};
+    m->a = lora->count;
+    m->b = m->a + aligned(sft_lora_a_count(m));
+    lora->count = m->b + aligned(sft_lora_b_count(m));
+    lora->trained += sft_lora_a_count(m) + sft_lora_b_count(m);
+    *index_of(lora, role) = (int32_t)lora->modules;
+}
+
+/* PEFT's rule for a list: the module's whole path, or its end after a dot. */
+static bool path_ends_with(const char *path, const char *target)
+{
+    size_t path_length = strlen(path), length = strlen(target);
+    if (length == 0 || length > path_length)
+        return false;
+    return strcmp(path + path_length - length, target) == 0 &&
+           (length == path_length || path[path_length - length - 1] == '.');
+}
+
+/* "model.layers.3.self_attn.q_proj": the key without PEFT's wrapping. NULL: out of memory. */
+static const char *module_path(struct sf_arena *arena, struct sf_role role)
+{
+    static const char head[] = "base_model.model.", tail[] = ".lora_A.weight";
+    char *key = sf_adapter_key(arena, SF_ADAPTER_TEXT, role, 'A');
+    if (!key)
+        return NULL;
+    key[strlen(key) - (sizeof tail - 1)] = '\0';
+    return key + sizeof head - 1;
+}
+
+/* *matched: some target names this role; `used` marks each that does. */
+static int match_role(bool *matched, bool *used, struct sf_arena *arena, struct sf_role role,
+                      const struct sft_lora_config *config, struct sf_err *err)
+{
+    *matched = false;
+    if (!sf_adapter_module_name(role.part))
+        return SF_OK;
+    const char *path = module_path(arena, role);
+    if (!path)
+        return sf_fail(err, SF_ENOMEM, "no memory for a module's name");
+    for (int64_t t = 0; t < config->targets; t++) {
+        if (path_ends_with(path, config->target[t]))
+            *matched = used[t] = true;
+    }
+    return SF_OK;
+}
+
+static int add_matches(struct sft_lora *out, bool *used, struct sf_arena *arena,
+                       const struct sf_model_spec *spec, const struct sft_lora_config *config,
+                       struct sf_err *err)
+{
+    double root = config->rslora ? sqrt((double)config->rank) : (double)config->rank;
+    for (int32_t layer = 0; layer < spec->layers; layer++) {
+        for (int part = 0; part < SF_PART_UNUSED; part++) {
+            struct sf_role role = {(enum sf_part)part, layer, -1};
+            bool matched;
+            if (!sf_spec_has(spec, role.part, layer) || sf_part_is_expert(role.part))
+                continue;
+            int code = match_role(&matched, used, arena, role, config, err);
+            if (code)
+                return code;
+            if (matched)
+                add_module(out, spec, role, config->rank, config->alpha / root);
+        }
+    }
+    return SF_OK;
+}
+
+int sft_lora_plan(struct sft_lora *out, struct sf_arena *arena, const struct sf_model_spec *spec,
+                  const struct sft_lora_config *config, struct sf_err *err)
+{
+    int code = begin(out, arena, spec, err);
+    if (code)
+        return code;
+    out->config = *config;
+    if (config->rank < 1 || config->rank > 65536)
+        return sf_fail(err, SF_EINVAL, "LoRA rank %lld is not between 1 and 65536",
+                       (long long)config->rank);
+    if (config->targets < 1)
+        return sf_fail(err, SF_EINVAL, "no target modules are given");
+    bool *used = sf_arena_array(arena, (uint64_t)config->targets, sizeof *used);
+    if (!used)
+        return sf_fail(err, SF_ENOMEM, "no memory for a list of target modules");
+    code = add_matches(out, used, arena, spec, config, err);
+    for (int64_t t = 0; !code && t < config->targets; t++)
+        if (!used[t])
+            code = sf_fail(err, SF_EINVAL,
+                           "target module '%s' matches nothing in this model; linear modules are "
+                           "q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj",
+                           config->target[t]);
+    return code;
+}
+
+static const struct sf_adapter_module *adapter_module(const struct sf_adapter *adapter,
+                                                      struct sf_role role)
+{
+    for (int64_t i = 0; i < adapter->modules; i++) {
+        struct sf_role r = adapter->module[i].role;
+        if (r.part == role.part && r.layer == role.layer && r.expert == role.expert)
+            return &adapter->module[i];
+    }
+    return NULL;
+}
+
+int sft_lora_plan_adapter(struct sft_lora *out, struct sf_arena *arena,
+                          const struct sf_model_spec *spec, const struct sf_adapter *adapter,
+                          struct sf_err *err)
+{
+    int code = begin(out, arena, spec, err);
+    if (code)
+        return code;
+    out->config = (struct sft_lora_config){
+        .rank = adapter->rank, .alpha = adapter->alpha, .rslora = adapter->rslora};
+    out->dropout = adapter->dropout;
+    for (int32_t layer = 0; layer < spec->layers; layer++) {
+        for (int part = 0; part < SF_PART_UNUSED; part++) {
+            struct sf_role role = {(enum sf_part)part, layer, -1};
+            const struct sf_adapter_module *m = adapter_module(adapter, role);
+            if (m && sf_spec_has(spec, role.part, layer))
+                add_module(out, spec, role, m->rank, m->scale);
+        }
+    }
+    if (out->modules != adapter->modules)
+        return sf_fail(err, SF_EINVAL, "the adapter has %lld modules, the model has %lld of them",
+                       (long long)adapter->modules, (long long)out->modules);
+    return SF_OK;
+}
+
+uint64_t sft_lora_bytes(const struct sft_lora *lora, bool training)
+{
+    return (uint64_t)lora->count * sizeof(float) * (training ? 4 : 1);
+}
+
+int sft_lora_allocate(struct sft_lora *lora, bool training, struct sf_err *err)
+{
+    int code = sf_alloc_for(&lora->block, sft_lora_bytes(lora, training), "the adapter", err);
+    if (code)
+        return code;
+    lora->training = training;
+    lora->parameters = lora->block;
+    if (training) {
+        lora->gradients = lora->parameters + lora->count;
+        lora->m = lora->gradients + lora->count;
+        lora->v = lora->m + lora->count;
+    }
+    return SF_OK;
+}
+
+void sft_lora_free(struct sft_lora *lora)
+{
+    sf_free(lora->block);
+    lora->block = NULL;
+    lora->parameters = lora->gradients = lora->m = lora->v = NULL;
+}
+
+/* Element i of module `number` is word i % 4 of counter i / 4 on that module's stream. */
+static void fill_uniform(float *out, int64_t count, float bound, uint64_t seed, uint64_t number)
+{
+    uint32_t word[4];
+    for (int64_t i = 0; i < count; i++) {
+        if (i % 4 == 0)
+            sft_philox(word, seed, number, (uint64_t)i / 4);
+        out[i] = bound * (2 * sft_philox_uniform(word[i % 4]) - 1);
+    }
+}
+
+void sft_lora_init(struct sft_lora *lora, uint64_t seed)
+{
+    for (int64_t i = 0; i < lora->modules; i++) {
+        const struct sft_lora_module *m = &lora->module[i];
+        fill_uniform(lora->parameters + m->a, sft_lora_a_count(m), 1 / sqrtf((float)m->in), seed,
+                     (uint64_t)i);
+        memset(lora->parameters + m->b, 0, (size_t)sft_lora_b_count(m) * sizeof(float));
+    }
+}
+
+static int load_module(struct sft_lora *lora, const struct sft_lora_module *m,
+                       const struct sf_adapter *adapter, struct sf_err *err)
+{
+    char text[SF_ROLE_TEXT];
+    const struct sf_adapter_module *from = adapter_module(adapter, m->role);
+    if (!from)
+        return sf_fail(err, SF_EINVAL, "the adapter has nothing for %s",
+                       sf_role_format(text, m->role));
+    if (from->rank != m->rank || from->in != m->in || from->out != m->out)
+        return sf_fail(err, SF_EINVAL,
+                       "%s: the adapter's matrices are [%lld, %lld] and [%lld, %lld], ours "
+                       "[%lld, %lld] and [%lld, %lld]",
+                       sf_role_format(text, m->role), (long long)from->rank, (long long)from->in,
+                       (long long)from->out, (long long)from->rank, (long long)m->rank,
+                       (long long)m->in, (long long)m->out, (long long)m->rank);
+    memcpy(lora->parameters + m->a, from->a, (size_t)sft_lora_a_count(m) * sizeof(float));
+    memcpy(lora->parameters + m->b, from->b, (size_t)sft_lora_b_count(m) * sizeof(float));
+    return SF_OK;
+}
+
+int sft_lora_load(struct sft_lora *lora, const struct sf_adapter *adapter, struct sf_err *err)
+{
+    if (adapter->modules != lora->modules)
+        return sf_fail(err, SF_EINVAL, "the adapter has %lld modules, this run adapts %lld",
+                       (long long)adapter->modules, (long long)lora->modules);
+    for (int64_t i = 0; i < lora->modules; i++) {
+        int code = load_module(lora, &lora->module[i], adapter, err);
+        if (code)
+            return code;
+    }
+    return SF_OK;
+}
+
+int sft_lora_export(struct sf_adapter *out, const struct sft_lora *lora, struct sf_arena *arena,
+                    struct sf_err *err)
+{
+    *out = (struct sf_adapter){.rank = lora->config.rank, .alpha = lora->config.alpha,
+                               .rslora = lora->config.rslora, .dropout = lora->dropout,
+                               .modules = lora->modules};
+    out->module = sf_arena_array(arena, (uint64_t)lora->modules + 1, sizeof *out->module);
+    if (!out->module)
+        return sf_fail(err, SF_ENOMEM, "no memory for a list of adapted matrices");
+    for (int64_t i = 0; i < lora->modules; i++) {
+        const struct sft_lora_module *m = &lora->module[i];
+        out->module[i] = (struct sf_adapter_module){
+            .role = m->role, .rank = m->rank, .in = m->in, .out = m->out, .scale = m->scale,
+            .a = lora->parameters + m->a, .b = lora->parameters + m->b};
+    }
+    return SF_OK;
+}
