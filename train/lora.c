@@ -42,8 +42,12 @@ static void add_module(struct sft_lora *lora, const struct sf_model_spec *spec, 
 {
     struct sf_shape shape = sf_spec_shape(spec, role.part);
     struct sft_lora_module *m = &lora->module[lora->modules++];
-    *m = (struct sft_lora_module){.role = role, .groups = 1, .rank = rank, .scale = scale,
-                                  .out = shape.dim[0], .in = shape.dim[1]};
+    *m = (struct sft_lora_module){.role = role,
+                                  .groups = 1,
+                                  .rank = rank,
+                                  .scale = scale,
+                                  .out = shape.dim[0],
+                                  .in = shape.dim[1]};
     m->a = lora->count;
     m->b = m->a + aligned(sft_lora_a_count(m));
     lora->count = m->b + aligned(sft_lora_b_count(m));
@@ -254,17 +258,23 @@ int sft_lora_load(struct sft_lora *lora, const struct sf_adapter *adapter, struc
 int sft_lora_export(struct sf_adapter *out, const struct sft_lora *lora, struct sf_arena *arena,
                     struct sf_err *err)
 {
-    *out = (struct sf_adapter){.rank = lora->config.rank, .alpha = lora->config.alpha,
-                               .rslora = lora->config.rslora, .dropout = lora->dropout,
+    *out = (struct sf_adapter){.rank = lora->config.rank,
+                               .alpha = lora->config.alpha,
+                               .rslora = lora->config.rslora,
+                               .dropout = lora->dropout,
                                .modules = lora->modules};
     out->module = sf_arena_array(arena, (uint64_t)lora->modules + 1, sizeof *out->module);
     if (!out->module)
         return sf_fail(err, SF_ENOMEM, "no memory for a list of adapted matrices");
     for (int64_t i = 0; i < lora->modules; i++) {
         const struct sft_lora_module *m = &lora->module[i];
-        out->module[i] = (struct sf_adapter_module){
-            .role = m->role, .rank = m->rank, .in = m->in, .out = m->out, .scale = m->scale,
-            .a = lora->parameters + m->a, .b = lora->parameters + m->b};
+        out->module[i] = (struct sf_adapter_module){.role = m->role,
+                                                    .rank = m->rank,
+                                                    .in = m->in,
+                                                    .out = m->out,
+                                                    .scale = m->scale,
+                                                    .a = lora->parameters + m->a,
+                                                    .b = lora->parameters + m->b};
     }
     return SF_OK;
 }

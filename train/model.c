@@ -99,11 +99,15 @@ void sft_linear_forward(struct sft_pass *pass, struct sft_linear *linear, enum s
     linear->x = x;
     bind_linear(pass, linear, part);
     const struct sft_lora_module *m = linear->lora;
-    struct sk_linear_forward args = {
-        .rows = pass->shape.rows, .in = linear->in, .out = linear->out, .groups = linear->groups,
-        .y_stride = linear->y_stride, .rank = m ? m->rank : 0,
-        .a_stride = m ? m->rank * m->in : 0, .b_stride = m ? m->out * m->rank : 0,
-        .scale = m ? (float)m->scale : 0};
+    struct sk_linear_forward args = {.rows = pass->shape.rows,
+                                     .in = linear->in,
+                                     .out = linear->out,
+                                     .groups = linear->groups,
+                                     .y_stride = linear->y_stride,
+                                     .rank = m ? m->rank : 0,
+                                     .a_stride = m ? m->rank * m->in : 0,
+                                     .b_stride = m ? m->out * m->rank : 0,
+                                     .scale = m ? (float)m->scale : 0};
     EMIT(pass, SK_LINEAR_FORWARD, args, y, AT(linear->t), x, AT(linear->weight), AT(linear->a),
          AT(linear->b), linear->offsets);
 }
@@ -112,11 +116,16 @@ void sft_linear_backward(struct sft_pass *pass, const struct sft_linear *linear,
                          struct sft_ref dy, bool accumulate)
 {
     const struct sft_lora_module *m = linear->lora;
-    struct sk_linear_backward args = {
-        .rows = pass->shape.rows, .in = linear->in, .out = linear->out, .groups = linear->groups,
-        .y_stride = linear->y_stride, .rank = m ? m->rank : 0,
-        .a_stride = m ? m->rank * m->in : 0, .b_stride = m ? m->out * m->rank : 0,
-        .scale = m ? (float)m->scale : 0, .accumulate_dx = accumulate};
+    struct sk_linear_backward args = {.rows = pass->shape.rows,
+                                      .in = linear->in,
+                                      .out = linear->out,
+                                      .groups = linear->groups,
+                                      .y_stride = linear->y_stride,
+                                      .rank = m ? m->rank : 0,
+                                      .a_stride = m ? m->rank * m->in : 0,
+                                      .b_stride = m ? m->out * m->rank : 0,
+                                      .scale = m ? (float)m->scale : 0,
+                                      .accumulate_dx = accumulate};
     /* Without LoRA the forward's x is not needed: not naming it frees its memory. */
     EMIT(pass, SK_LINEAR_BACKWARD, args, dx, AT(linear->da), AT(linear->db), dy,
          m ? linear->x : SFT_NONE, AT(linear->t), AT(linear->weight), AT(linear->a), AT(linear->b),
@@ -128,7 +137,8 @@ void sft_linear_backward(struct sft_pass *pass, const struct sft_linear *linear,
 void sft_norm_forward(struct sft_pass *pass, int32_t y, int32_t sum, int32_t rstd, int32_t x,
                       int32_t delta, int32_t weight)
 {
-    struct sk_rmsnorm_forward args = {.rows = pass->shape.rows, .cols = pass->spec->hidden,
+    struct sk_rmsnorm_forward args = {.rows = pass->shape.rows,
+                                      .cols = pass->spec->hidden,
                                       .epsilon = (float)pass->spec->norm_epsilon};
     EMIT(pass, SK_RMSNORM_FORWARD, args, AT(y), AT(delta < 0 ? -1 : sum), AT(rstd), AT(x),
          AT(delta), AT(weight));
@@ -153,15 +163,16 @@ static void emit_embedding(struct sft_pass *pass)
          AT(sft_pass_weight(pass, SF_PART_EMBEDDING)));
 }
 
-/* The residual stream behind layer `number`: what the next layer starts from, what a probe reads. */
+/* The residual stream behind layer `number`: what the next layer starts from, what a probe reads.
+ */
 static int32_t layer_output(struct sft_pass *pass, int32_t number)
 {
     char name[32];
     snprintf(name, sizeof name, "hidden.%d", number);
     if (!pass->probing)
         return sft_pass_activation(pass, SFT_RESIDUAL, pass->spec->hidden, "out");
-    pass->ports->hidden[number] = port(
-        pass, sft_pass_activation_bytes(pass->shape.rows * pass->spec->hidden), name);
+    pass->ports->hidden[number] =
+        port(pass, sft_pass_activation_bytes(pass->shape.rows * pass->spec->hidden), name);
     return pass->ports->hidden[number];
 }
 
@@ -206,12 +217,11 @@ static void emit_head(struct sft_pass *pass, struct head *h, int32_t xm, int32_t
     h->norm = sft_pass_weight(pass, SF_PART_FINAL_NORM);
     sft_norm_forward(pass, h->n, h->x, h->rstd, xm, y, h->norm);
     h->dn = pass->backward ? sft_pass_activation(pass, SFT_GRADIENT, hidden, "d final_norm") : -1;
-    struct sk_head_loss args = {.rows = pass->shape.rows, .hidden = hidden,
-                                .vocabulary = pass->spec->vocabulary};
+    struct sk_head_loss args = {
+        .rows = pass->shape.rows, .hidden = hidden, .vocabulary = pass->spec->vocabulary};
     const struct sft_ports *p = pass->ports;
     EMIT(pass, SK_HEAD_LOSS, args, AT(h->dn), AT(p->logits), AT(p->token_loss), AT(p->loss),
-         AT(h->n), AT(sft_pass_weight(pass, SF_PART_HEAD)), AT(p->targets),
-         AT(p->gradient_scale));
+         AT(h->n), AT(sft_pass_weight(pass, SF_PART_HEAD)), AT(p->targets), AT(p->gradient_scale));
 }
 
 static void emit_forward(struct sft_pass *pass, struct head *h)
@@ -269,18 +279,17 @@ static bool make_ports(struct sft_pass *pass)
     return p->hidden && p->router;
 }
 
-static int check_model(const struct sf_model_spec *spec, struct sft_shape shape,
-                       struct sf_err *err)
+static int check_model(const struct sf_model_spec *spec, struct sft_shape shape, struct sf_err *err)
 {
     if (spec->experts_per_token != 1)
         return sf_fail(err, SF_EUNSUPPORTED, "%lld experts a token; top-1 is what is trained here",
                        (long long)spec->experts_per_token);
     if (shape.rows < 1 || shape.documents < 1 || shape.longest < 1 || shape.longest > shape.rows ||
         shape.rows > INT32_MAX || shape.documents > shape.rows)
-        return sf_fail(err, SF_EINVAL,
-                       "a micro-batch of %lld rows in %lld documents of at most %lld makes no sense",
-                       (long long)shape.rows, (long long)shape.documents,
-                       (long long)shape.longest);
+        return sf_fail(
+            err, SF_EINVAL,
+            "a micro-batch of %lld rows in %lld documents of at most %lld makes no sense",
+            (long long)shape.rows, (long long)shape.documents, (long long)shape.longest);
     return SF_OK;
 }
 
@@ -292,8 +301,12 @@ int sft_model_emit(struct sft_tape *tape, struct sft_ports *ports, const struct 
     if (code)
         return code;
     struct head head = {0};
-    struct sft_pass pass = {.tape = tape, .ports = ports, .spec = spec, .lora = lora,
-                            .shape = shape, .number = -1,
+    struct sft_pass pass = {.tape = tape,
+                            .ports = ports,
+                            .spec = spec,
+                            .lora = lora,
+                            .shape = shape,
+                            .number = -1,
                             .backward = mode == SFT_TRAIN || mode == SFT_PROBE_GRADS,
                             .probing = mode == SFT_PROBE || mode == SFT_PROBE_GRADS};
     pass.layer = sf_arena_array(tape->arena, (uint64_t)spec->layers, sizeof *pass.layer);

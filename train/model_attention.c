@@ -4,13 +4,15 @@
 
 #include <math.h>
 
-
 static struct sk_qk_shape qk_shape(const struct sft_pass *pass, const struct sft_layer_pass *l)
 {
     const struct sf_model_spec *spec = pass->spec;
-    return (struct sk_qk_shape){.rows = pass->shape.rows, .heads = spec->heads,
-                                .kv_heads = spec->kv_heads, .head_size = spec->head_size,
-                                .rope = l->spec.rope, .norm = l->spec.rope && spec->qk_norm,
+    return (struct sk_qk_shape){.rows = pass->shape.rows,
+                                .heads = spec->heads,
+                                .kv_heads = spec->kv_heads,
+                                .head_size = spec->head_size,
+                                .rope = l->spec.rope,
+                                .norm = l->spec.rope && spec->qk_norm,
                                 .temperature = !l->spec.rope && spec->temperature,
                                 .epsilon = (float)spec->norm_epsilon,
                                 .temperature_floor = (float)spec->temperature_floor,
@@ -26,11 +28,14 @@ static struct sk_attention_shape attention_shape(const struct sft_pass *pass,
                                                  const struct sft_layer_pass *l)
 {
     const struct sf_model_spec *spec = pass->spec;
-    return (struct sk_attention_shape){
-        .rows = pass->shape.rows, .documents = pass->shape.documents, .heads = spec->heads,
-        .kv_heads = spec->kv_heads, .head_size = spec->head_size, .longest = pass->shape.longest,
-        .chunk = l->spec.chunked ? spec->attention_chunk : 0,
-        .scale = 1 / sqrtf((float)spec->head_size)};
+    return (struct sk_attention_shape){.rows = pass->shape.rows,
+                                       .documents = pass->shape.documents,
+                                       .heads = spec->heads,
+                                       .kv_heads = spec->kv_heads,
+                                       .head_size = spec->head_size,
+                                       .longest = pass->shape.longest,
+                                       .chunk = l->spec.chunked ? spec->attention_chunk : 0,
+                                       .scale = 1 / sqrtf((float)spec->head_size)};
 }
 
 static void emit_qkv(struct sft_pass *pass, struct sft_layer_pass *l)
@@ -84,9 +89,8 @@ int32_t sft_attention_emit_backward(struct sft_pass *pass, struct sft_layer_pass
     struct sk_qk_backward care = {.shape = qk_shape(pass, l)};
     if (has_aftercare(care.shape)) {
         bool norm = care.shape.norm; /* what only the norm's backward reads */
-        EMIT(pass, SK_QK_BACKWARD, care, AT(dq), AT(dk), AT(norm ? l->q : -1),
-             AT(norm ? l->k : -1), AT(l->q_rstd), AT(l->k_rstd), AT(pass->ports->positions),
-             AT(pass->ports->inv_freq));
+        EMIT(pass, SK_QK_BACKWARD, care, AT(dq), AT(dk), AT(norm ? l->q : -1), AT(norm ? l->k : -1),
+             AT(l->q_rstd), AT(l->k_rstd), AT(pass->ports->positions), AT(pass->ports->inv_freq));
     }
     int32_t dn = sft_pass_activation(pass, SFT_GRADIENT, spec->hidden, "d input_norm");
     sft_linear_backward(pass, &l->wq, AT(dn), AT(dq), false);

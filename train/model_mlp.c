@@ -8,14 +8,13 @@ struct mlp_parts { /* which weights an MLP has, and its buffers' names */
 };
 
 static const struct mlp_parts shared_parts = {SF_PART_SHARED_GATE, SF_PART_SHARED_UP,
-                                              SF_PART_SHARED_DOWN, "shared.gate_up", "shared.h",
-                                              "shared"};
-static const struct mlp_parts dense_parts = {SF_PART_DENSE_GATE, SF_PART_DENSE_UP,
-                                             SF_PART_DENSE_DOWN, "dense.gate_up", "dense.h",
-                                             "dense"};
+                                              SF_PART_SHARED_DOWN, "shared.gate_up",
+                                              "shared.h",          "shared"};
+static const struct mlp_parts dense_parts = {
+    SF_PART_DENSE_GATE, SF_PART_DENSE_UP, SF_PART_DENSE_DOWN, "dense.gate_up", "dense.h", "dense"};
 static const struct mlp_parts expert_parts = {SF_PART_EXPERT_GATE, SF_PART_EXPERT_UP,
-                                              SF_PART_EXPERT_DOWN, "experts.gate_up", "experts.h",
-                                              "experts"};
+                                              SF_PART_EXPERT_DOWN, "experts.gate_up",
+                                              "experts.h",         "experts"};
 
 static struct sft_ref up_half(const struct sft_mlp *mlp, int32_t buffer)
 {

@@ -38,8 +38,8 @@ struct sft_layer_pass {
     int32_t xm;        /* residual stream in the middle */
     int32_t n2, rstd2, norm2;
     int32_t router, u, logits, score, expert, slot, offsets; /* layers with experts */
-    struct sft_mlp routed, mlp; /* mlp: shared expert or dense */
-    int32_t y;                  /* what the feed-forward adds to xm */
+    struct sft_mlp routed, mlp;                              /* mlp: shared expert or dense */
+    int32_t y;                                               /* what the feed-forward adds to xm */
 };
 
 struct sft_pass {

@@ -69,8 +69,11 @@ static int open_update(struct sft_step *step, struct sf_err *err)
     struct sft_ref clip = sft_at(step->clip, 0), hyper = sft_at(step->hyper, 0);
     struct sk_grad_norm norm = {.count = c->lora->count, .max_norm = c->max_grad_norm};
     sft_tape_emit(t, SK_GRAD_NORM, &norm, (struct sft_ref[]){sft_at(step->norm, 0), clip, g}, 3);
-    struct sk_adamw adamw = {.count = c->lora->count, .beta1 = c->beta1, .beta2 = c->beta2,
-                             .epsilon = c->epsilon, .weight_decay = c->weight_decay};
+    struct sk_adamw adamw = {.count = c->lora->count,
+                             .beta1 = c->beta1,
+                             .beta2 = c->beta2,
+                             .epsilon = c->epsilon,
+                             .weight_decay = c->weight_decay};
     sft_tape_emit(t, SK_ADAMW, &adamw, (struct sft_ref[]){p, m, v, g, clip, hyper}, 6);
     return sft_tape_finish(t, c->ops, c->ctx->threads, err);
 }
@@ -258,8 +261,9 @@ static int batch_shape(struct sft_shape *out, const struct sft_batch *batch, str
     for (int64_t d = 0; d < batch->documents; d++) {
         int64_t length = (int64_t)batch->document[d + 1] - batch->document[d];
         if (length < 0)
-            return sf_fail(err, SF_EINVAL, "document %lld of a batch begins at row %d and ends at %d",
-                           (long long)d, batch->document[d], batch->document[d + 1]);
+            return sf_fail(err, SF_EINVAL,
+                           "document %lld of a batch begins at row %d and ends at %d", (long long)d,
+                           batch->document[d], batch->document[d + 1]);
         if (length > out->longest)
             out->longest = length;
     }
@@ -399,8 +403,8 @@ int sft_step_update(float *norm, struct sft_step *step, double learning_rate, in
         return code;
     memcpy(norm, port(step, tape, step->norm), sizeof *norm);
     if (!isfinite(*norm))
-        return sf_fail(err, SF_ENUMERIC, "the gradient norm of step %lld is %g",
-                       (long long)number, *norm);
+        return sf_fail(err, SF_ENUMERIC, "the gradient norm of step %lld is %g", (long long)number,
+                       *norm);
     return run_nodes(step, tape, 1, tape->nodes - 1, err);
 }
 
