@@ -111,10 +111,24 @@ static int input_again(struct work *w, int32_t n, struct sft_ref *ref, struct sf
     return SF_OK;
 }
 
+/* A norm that kept its sum starts from that, not from the two terms: the same numbers, and the
+ * layer before need not run again. */
+static void start_from_kept_sum(const struct work *w, struct sft_node *node)
+{
+    enum { SUM = 1, X = 3, DELTA = 4 };
+    struct sft_ref *operand = node->operand;
+    if (node->op != SK_RMSNORM_FORWARD || operand[DELTA].buffer < 0 ||
+        forgotten(w, operand[SUM].buffer))
+        return;
+    operand[X] = operand[SUM];
+    operand[SUM] = operand[DELTA] = SFT_NONE;
+}
+
 static int run_again(struct work *w, int32_t n, struct sf_err *err)
 {
     struct sft_node node = w->old[n];
     w->done[n] = true;
+    start_from_kept_sum(w, &node);
     for (int k = 0; k < node.operands; k++) {
         struct sft_ref *ref = &node.operand[k];
         if (ref->buffer < 0)
