@@ -30,7 +30,7 @@ struct sk_attention_forward {
 
 struct sk_attention_backward {
     float *dq, *dk, *dv;
-    const float *d_o;         /* [rows, heads, head_size] */
+    const float *d_o; /* [rows, heads, head_size] */
     const float *o, *lse;
     const float *q, *k, *v;
     const int32_t *documents;

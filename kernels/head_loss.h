@@ -1,8 +1,8 @@
 /* head_loss.h -- the output head and cross entropy, fused: logits exist a chunk of rows at a time.
  *
- *     z = x W^T;  token_loss = logsumexp(z) - z[target];  loss = sum over targets >= 0 of token_loss
- *     dx = gradient_scale * (softmax(z) - onehot(target)) W        0 where the target is -100
- * Rows whose target is -100 are skipped unless logits are wanted. */
+ *     z = x W^T;  token_loss = logsumexp(z) - z[target];  loss = sum over targets >= 0 of
+ * token_loss dx = gradient_scale * (softmax(z) - onehot(target)) W        0 where the target is
+ * -100 Rows whose target is -100 are skipped unless logits are wanted. */
 #ifndef SCOUT_KERNELS_HEAD_LOSS_H
 #define SCOUT_KERNELS_HEAD_LOSS_H
 
@@ -11,13 +11,13 @@
 enum { SK_IGNORE_INDEX = -100 };
 
 struct sk_head_loss {
-    float *dx;                   /* [rows, hidden]; optional: loss only */
-    float *logits;               /* [rows, vocabulary]; optional: for probes */
-    float *token_loss;           /* [rows], 0 where ignored */
-    double *loss;                /* [1], the sum, float64 in row order */
-    const float *x;              /* [rows, hidden], behind the final norm */
+    float *dx;                    /* [rows, hidden]; optional: loss only */
+    float *logits;                /* [rows, vocabulary]; optional: for probes */
+    float *token_loss;            /* [rows], 0 where ignored */
+    double *loss;                 /* [1], the sum, float64 in row order */
+    const float *x;               /* [rows, hidden], behind the final norm */
     const struct sk_matrix *head; /* [vocabulary, hidden] */
-    const int32_t *targets;      /* [rows], the *next* token; SK_IGNORE_INDEX or 0 <= t < vocabulary */
+    const int32_t *targets; /* [rows], the *next* token; SK_IGNORE_INDEX or 0 <= t < vocabulary */
     const float *gradient_scale; /* [1]: 1 / number of targets of the optimizer step */
     void *workspace;
     int64_t rows, hidden, vocabulary;

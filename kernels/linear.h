@@ -31,12 +31,12 @@ struct sk_linear_forward {
 };
 
 struct sk_linear_backward {
-    float *dx;                 /* [rows, in]; optional: not wanted */
-    float *da;                 /* [groups][rank, in], accumulated; optional where there is no LoRA */
-    float *db;                 /* [groups][out, rank], accumulated */
-    const float *dy;           /* [rows, out], row stride y_stride */
-    const float *x;            /* [rows, in] */
-    const float *t;            /* [rows, rank] of the forward */
+    float *dx;       /* [rows, in]; optional: not wanted */
+    float *da;       /* [groups][rank, in], accumulated; optional where there is no LoRA */
+    float *db;       /* [groups][out, rank], accumulated */
+    const float *dy; /* [rows, out], row stride y_stride */
+    const float *x;  /* [rows, in] */
+    const float *t;  /* [rows, rank] of the forward */
     const struct sk_matrix *w; /* [groups] */
     const float *a, *b;        /* optional */
     const int32_t *offsets;    /* optional */

@@ -6,6 +6,7 @@
 #ifndef SCOUT_KERNELS_MATRIX_H
 #define SCOUT_KERNELS_MATRIX_H
 
+#include <stddef.h>
 #include <stdint.h>
 
 enum sk_format {

@@ -1,18 +1,19 @@
 /* ops.h -- the op table: every computation of a training step, once, for every back end.
  *
- * An op is a number (enum sk_op), an argument struct (declared in its kernel's header), and per back
- * end a `run` and a `measure`. Argument structs all have the same shape: first their operands, as
- * pointers, outputs before inputs; then sizes and constants. So a tape can keep arguments with the
- * pointers left open and fill them in by position (struct sk_op_info says how many there are), while
- * kernels and tests use them by name.
+ * An op is a number (enum sk_op), an argument struct (declared in its kernel's header), and per
+ * back end a `run` and a `measure`. Argument structs all have the same shape: first their operands,
+ * as pointers, outputs before inputs; then sizes and constants. So a tape can keep arguments with
+ * the pointers left open and fill them in by position (struct sk_op_info says how many there are),
+ * while kernels and tests use them by name.
  *
  * Rules for every op:
  *  - Outputs never alias inputs unless the kernel's header says "in place".
- *  - An operand that the header calls optional may be NULL; its meaning is then "not wanted" or "none".
+ *  - An operand that the header calls optional may be NULL; its meaning is then "not wanted" or
+ * "none".
  *  - `workspace`, where there is one, is the last operand: at least measure() bytes, on 256 bytes,
  *    contents undefined before and after.
- *  - No op allocates, reads files, or keeps state between calls. The same inputs give the same bits,
- *    whatever the number of threads.
+ *  - No op allocates, reads files, or keeps state between calls. The same inputs give the same
+ * bits, whatever the number of threads.
  *  - Activations are float32 in the CPU table [rows, columns], row-major, rows = tokens of all
  *    sequences in order. Accumulation into an output happens only where a flag asks for it. */
 #ifndef SCOUT_KERNELS_OPS_H
@@ -48,13 +49,11 @@ enum sk_op {
 
 /* What a back end needs to run ops: threads on the CPU; device, streams and handles under CUDA. */
 struct sk_ctx {
-    int threads;     /* CPU: OpenMP threads, at least 1 */
-    bool round_bf16; /* CPU: round where the CUDA table stores bf16 */
-    void *device;    /* CUDA: struct sk_device, NULL on the CPU */
+    int threads; /* CPU: OpenMP threads, at least 1 */
 };
 
 struct sk_op_info {
-    const char *name;   /* "rmsnorm_forward" */
+    const char *name;    /* "rmsnorm_forward" */
     uint32_t args_bytes; /* sizeof its argument struct */
     int outputs;         /* the first so many operands are written */
     int operands;        /* pointers at the start of the argument struct */
@@ -66,7 +65,8 @@ struct sk_ops {
     const char *name; /* "cpu", "cuda" */
     /* args: the op's argument struct with every pointer in place. */
     int (*run[SK_OP_COUNT])(struct sk_ctx *ctx, const void *args, struct sf_err *err);
-    /* Workspace bytes for these sizes (pointers in args are not looked at) and this many threads. */
+    /* Workspace bytes for these sizes (pointers in args are not looked at) and this many threads.
+     */
     uint64_t (*measure[SK_OP_COUNT])(const void *args, int threads);
 };
 

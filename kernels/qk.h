@@ -28,8 +28,8 @@ struct sk_qk_forward {
 };
 
 struct sk_qk_backward {
-    float *dq;     /* [rows, heads, head_size], in place */
-    float *dk;     /* [rows, kv_heads, head_size], in place */
+    float *dq;          /* [rows, heads, head_size], in place */
+    float *dk;          /* [rows, kv_heads, head_size], in place */
     const float *q, *k; /* the forward's outputs */
     const float *q_rstd, *k_rstd;
     const int32_t *positions;

@@ -5,7 +5,8 @@
  *     y = s * rstd * weight
  * backward, g = dy * weight, n = s * rstd:
  *     ds = rstd * (g - n * mean(g * n)) + residual
- * where `residual` is the gradient that reaches s past the norm. ds is the gradient of x and delta. */
+ * where `residual` is the gradient that reaches s past the norm. ds is the gradient of x and delta.
+ */
 #ifndef SCOUT_KERNELS_RMSNORM_H
 #define SCOUT_KERNELS_RMSNORM_H
 
