@@ -15,7 +15,8 @@ target_include_directories(scout_flags INTERFACE $<BUILD_INTERFACE:${PROJECT_SOU
 target_compile_definitions(scout_flags INTERFACE _POSIX_C_SOURCE=200809L _DEFAULT_SOURCE
     _FILE_OFFSET_BITS=64)
 # No contraction: a fused multiply-add would make sums depend on the compiler and the processor.
-target_compile_options(scout_flags INTERFACE $<$<COMPILE_LANGUAGE:C>:-Wall;-Wextra;-Wshadow;-Wstrict-prototypes;-Wpointer-arith;-Wcast-qual;-Wno-missing-field-initializers;-Wno-format-truncation;-ffp-contract=off>)
+target_compile_options(scout_flags INTERFACE $<$<COMPILE_LANGUAGE:C>:-Wall;-Wextra;-Wshadow;-Wstrict-prototypes;-Wpointer-arith;-Wcast-qual;-Wno-missing-field-initializers;-ffp-contract=off>)
+target_compile_options(scout_flags INTERFACE $<$<COMPILE_LANG_AND_ID:C,GNU>:-Wno-format-truncation>)
 if(SCOUT_WERROR)
     target_compile_options(scout_flags INTERFACE $<$<COMPILE_LANGUAGE:C>:-Werror>)
 endif()
