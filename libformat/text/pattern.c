@@ -275,7 +275,7 @@ static int read_count(struct rewriter *r)
         high = strspn(++p, "0123456789");
         p += high;
     }
-    if (low == 0 || low > 4 || high > 4 || *p != '}' || p[1] == '+' || p[1] == '?')
+    if (low == 0 || low > 4 || high > 4 || *p != '}' || (p[1] && strchr("?*+{", p[1])))
         return refuse(r, start, "this repetition");
     r->at = p + 1;
     return copy_item(r, start, (int)(r->at - start));

@@ -60,7 +60,8 @@ static int compile(struct sf_splitter *s, const char *pattern, struct sf_err *er
     if (!s->code) {
         char why[128] = "";
         pcre2_get_error_message(number, (PCRE2_UCHAR *)why, sizeof why);
-        return sf_fail(err, SF_EFORMAT, "split pattern: %s", why);
+        return sf_fail(err, number == PCRE2_ERROR_HEAP_FAILED ? SF_ENOMEM : SF_EFORMAT,
+                       "split pattern: %s", why);
     }
     uint32_t matches_empty = 0;
     pcre2_pattern_info(s->code, PCRE2_INFO_MATCHEMPTY, &matches_empty);
