@@ -1,0 +1,65 @@
+/* Hidden states, router logits, logits, losses and every LoRA gradient against transformers + PEFT.
+ */
+#include "tests/train/parity.h"
+
+#include <stdio.h>
+
+#include "tests/support/support.h"
+
+static const double bar = 1e-5;
+static const char *const preset[] = {"scout", "scout_base", "maverick"};
+static const char *const variant[] = {"base", "lora_linear"};
+enum { PRESETS = 3, VARIANTS = 2 };
+
+static void check_within_bar(const char *what, const struct parity_result *r)
+{
+    parity_print(what, r);
+    for (int g = 0; g < PARITY_GROUPS; g++)
+        ck_assert_msg(r->worst[g] <= bar, "%s: %s is off by %.3g, %.1f times the bar", what,
+                      r->name[g] ? r->name[g] : "?", r->worst[g], r->worst[g] / bar);
+}
+
+START_TEST(probe_meets_the_reference)
+{
+    struct parity p = {0};
+    struct sft_probe probe;
+    struct parity_result result;
+    char what[64];
+    snprintf(what, sizeof what, "%s %s", preset[_i / VARIANTS], variant[_i % VARIANTS]);
+    parity_open(&p, preset[_i / VARIANTS], variant[_i % VARIANTS], 2);
+    parity_run(&probe, &p, sk_ops_cpu(), NULL);
+    parity_compare(&result, &p, &probe);
+    check_within_bar(what, &result);
+    /* 4 layers, as many routers as layers with experts, logits, token_loss, loss, 28 modules */
+    int routers = _i / VARIANTS == 2 ? 2 : 4;
+    ck_assert_int_eq(result.compared, 4 + routers + 3 + (p.adapted ? 2 * 28 : 0));
+    parity_close(&p);
+}
+END_TEST
+
+START_TEST(rope_frequencies_meet_the_reference)
+{
+    struct parity p = {0};
+    parity_open(&p, preset[_i], "base", 1);
+    float inv_freq[64];
+    const struct sf_tensor *want = sf_safetensors_find(p.base, "inv_freq");
+    ck_assert_ptr_nonnull(want);
+    ck_assert_int_eq(want->shape.dim[0], p.spec.head_size / 2);
+    sf_rope_frequencies(inv_freq, &p.spec.rope, p.spec.head_size);
+    scout_assert_close("inv_freq", inv_freq, want->data, p.spec.head_size / 2, 2e-7);
+    parity_close(&p);
+}
+END_TEST
+
+static Suite *parity_suite(void)
+{
+    Suite *suite = suite_create("parity");
+    TCase *tc = tcase_create("parity");
+    tcase_set_timeout(tc, 300);
+    tcase_add_loop_test(tc, probe_meets_the_reference, 0, PRESETS * VARIANTS);
+    tcase_add_loop_test(tc, rope_frequencies_meet_the_reference, 0, PRESETS);
+    suite_add_tcase(suite, tc);
+    return suite;
+}
+
+SCOUT_TEST_MAIN(parity_suite)
