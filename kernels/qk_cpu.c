@@ -1,6 +1,7 @@
 #include "kernels/qk.h"
 
 #include <math.h>
+#include <stddef.h>
 
 #include "kernels/cpu_table.h"
 
