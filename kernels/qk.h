@@ -9,6 +9,7 @@
 #define SCOUT_KERNELS_QK_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 struct sk_qk_shape {
