@@ -119,8 +119,12 @@ static bool encode_bf16(int16_t code[BLOCK], float *absmax, const unsigned char 
         return false;
     *absmax = sf_f32_from_bf16((uint16_t)top);
     memset(code, 0, BLOCK * sizeof *code);
+    int16_t
+        limits[THRESHOLDS]; /* apart from the loop below, which compilers then turn into vectors */
+    for (int t = 0; t < THRESHOLDS; t++)
+        limits[t] = threshold_key(sf_nf4_threshold[t], *absmax);
     for (int t = 0; t < THRESHOLDS; t++) {
-        int16_t limit = threshold_key(sf_nf4_threshold[t], *absmax);
+        int16_t limit = limits[t];
         for (int i = 0; i < BLOCK; i++)
             code[i] = (int16_t)(code[i] + (key[i] > limit));
     }
