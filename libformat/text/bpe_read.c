@@ -199,8 +199,8 @@ static int merge_parts(const char **left, uint64_t *left_bytes, const char **rig
 static int add_merge(struct sf_bpe *bpe, const struct sf_json *merge, int32_t rank, char *joined,
                      struct sf_err *err)
 {
-    const char *left, *right;
-    uint64_t left_bytes;
+    const char *left = NULL, *right = NULL;
+    uint64_t left_bytes = 0;
     int code = merge_parts(&left, &left_bytes, &right, merge, err);
     if (code != SF_OK)
         return code;

@@ -354,7 +354,7 @@ static char *write_set(char *out, int set, const uint64_t *word, int symbols)
 static int write_regex(struct sf_pattern *pattern, const struct rewriter *r, struct sf_arena *arena)
 {
     uint64_t word[MAX_SYMBOLS];
-    int symbols;
+    int symbols = 0;
     pattern->symbol = sf_arena_alloc(arena, SF_UNICODE_END);
     pattern->regex = sf_arena_alloc(arena, (uint64_t)r->items * (4 * MAX_SYMBOLS + 8) + 16);
     if (!pattern->symbol || !pattern->regex)

@@ -196,7 +196,7 @@ int sf_splitter_run(const struct sf_splitter *splitter, const char *text, uint64
                     struct sf_err *err)
 {
     int code = reserve_symbols(scratch, bytes, err);
-    uint64_t count = 0, at = 0, start, end;
+    uint64_t count = 0, at = 0, start = 0, end = 0;
     if (code == SF_OK)
         for (const unsigned char *p = (const unsigned char *)text, *stop = p + bytes; p < stop;)
             scratch->symbols[count++] = splitter->symbol[sf_utf8_next(&p)];
