@@ -13,15 +13,17 @@
 
 struct sf_damage {
     int64_t extent;
-    uint64_t chunk;                    /* number in the whole file */
-    uint64_t address, bytes;           /* payload range of the chunk */
-    const struct sf_entry *const *entry; /* tensors that overlap it; borrowed during the call */
-    int64_t entries;                   /* 0: padding only */
+    const struct sf_extent *where;       /* that extent; borrowed from the map */
+    uint64_t chunk;                      /* number in the whole file */
+    uint64_t address, bytes;             /* payload range of the chunk */
+    const struct sf_entry *const *entry; /* tensors that overlap it, in index order; borrowed
+                                            during the call */
+    int64_t entries;                     /* 0: padding only */
 };
 
 struct sf_check_options {
-    int threads;          /* 0: all processors */
-    bool resident_only;   /* skip UNUSED extents: what training will touch */
+    int threads;        /* 0: all processors */
+    bool resident_only; /* skip UNUSED extents: what training will touch */
     /* Called for each damaged chunk, from the calling thread, in order; may be NULL. */
     void (*on_damage)(void *context, const struct sf_damage *damage);
     /* Called now and then with bytes done and bytes in all; may be NULL. */
@@ -30,10 +32,11 @@ struct sf_check_options {
 };
 
 /* SF_OK: all chunks match, *damaged 0. SF_EDAMAGED: the message names the first damaged chunk and
- * how many there are. */
+ * *damaged is how many there are. `options` NULL: all processors, everything, no callbacks. */
 int sf_check_run(int64_t *damaged, const struct sf_map *map, const struct sf_check_options *options,
                  struct sf_err *err);
-/* "chunk 17 (payload 1114112..1179648): layer 0 expert 3 gate, layer 0 expert 3 up" into text. */
+/* "chunk 17 (payload 1114112..1179648): layer 0 expert 3 gate, layer 0 expert 3 up" into text; what
+ * training does not use goes by its name, zeros between tensors are "padding of <extent>". */
 enum { SF_DAMAGE_TEXT = 512 };
 const char *sf_damage_format(char *text, const struct sf_damage *damage);
 

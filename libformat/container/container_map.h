@@ -45,8 +45,8 @@ const struct sf_extent *sf_map_extent(const struct sf_map *map, int64_t index);
  * extents. */
 const void *sf_map_bytes(const struct sf_map *map, uint64_t address);
 
-/* A carried file ("config.json", "tokenizer.json", ...), inflated into `arena` with a NUL behind it.
- * SF_ENOENT: the container has no such file. */
+/* A carried file ("config.json", "tokenizer.json", ...), inflated into `arena` with a NUL behind
+ * it. SF_ENOENT: the container has no such file. */
 int sf_map_read_file(char **out, uint64_t *bytes, const struct sf_map *map, const char *name,
                      struct sf_arena *arena, struct sf_err *err);
 const char *sf_map_file_name(const struct sf_map *map, int64_t index, uint64_t *bytes);

@@ -1,10 +1,11 @@
 /* container_write.h -- lay out a container, then fill it in any order, then commit.
  *
- * Two steps. (1) A layout: the caller lists extents and the tensors in each; sf_layout_* gives every
- * plane its address before any byte exists. (2) A writer: whole extents, or runs of whole chunks of
- * one, are handed over in any order from any thread; each is hashed and written where it belongs.
- * Commit writes checksums, index, metadata and, last, the header; fsyncs; renames. A writer that is
- * aborted, or a process that dies, leaves nothing at the target path. Same input, same bytes. */
+ * Two steps. (1) A layout: the caller lists extents and the tensors in each; sf_layout_* gives
+ * every plane its address before any byte exists. (2) A writer: whole extents, or runs of whole
+ * chunks of one, are handed over in any order from any thread; each is hashed and written where it
+ * belongs. Commit writes checksums, index, metadata and, last, the header; fsyncs; renames. A
+ * writer that is aborted, or a process that dies, leaves nothing at the target path. Same input,
+ * same bytes. */
 #ifndef SCOUT_LIBFORMAT_CONTAINER_CONTAINER_WRITE_H
 #define SCOUT_LIBFORMAT_CONTAINER_CONTAINER_WRITE_H
 
@@ -31,7 +32,8 @@ int sf_layout_tensor(int64_t *index, struct sf_layout *layout, const struct sf_e
 int sf_layout_finish(struct sf_layout *layout, struct sf_err *err);
 /* After finish. Entries in call order; extents in address order. */
 int64_t sf_layout_entry_count(const struct sf_layout *layout);
-struct sf_entry *sf_layout_entry(struct sf_layout *layout, int64_t index); /* error may be set later */
+struct sf_entry *sf_layout_entry(struct sf_layout *layout,
+                                 int64_t index); /* error may be set later */
 int64_t sf_layout_extent_count(const struct sf_layout *layout);
 const struct sf_extent *sf_layout_extent_at(const struct sf_layout *layout, int64_t index);
 /* Entries of one extent: *first and *count index a list in call order. */
@@ -46,16 +48,17 @@ struct sf_writer;
 
 int sf_writer_open(struct sf_writer **out, const char *path, struct sf_layout *layout,
                    struct sf_err *err);
-/* Writes data[0..bytes) at `offset` in the extent: offset is a multiple of the chunk size, bytes too
- * unless the range ends the extent. Padding inside the range must be zero. Thread-safe for ranges
- * that do not overlap. The extent of the shared codebooks is the writer's own business. */
+/* Writes data[0..bytes) at `offset` in the extent: offset is a multiple of the chunk size, bytes
+ * too unless the range ends the extent. Padding inside the range must be zero. Thread-safe for
+ * ranges that do not overlap. The extent of the shared codebooks is the writer's own business. */
 int sf_writer_put(struct sf_writer *writer, int64_t extent, uint64_t offset, const void *data,
                   uint64_t bytes, struct sf_err *err);
 /* Carries a file in the metadata, bytes as they are. The data must live until commit. */
 int sf_writer_add_file(struct sf_writer *writer, const char *name, const void *data, uint64_t bytes,
                        struct sf_err *err);
 /* SF_EINVAL if any chunk was never put. The writer is gone afterwards either way. */
-int sf_writer_commit(struct sf_writer *writer, const struct sf_summary *summary, struct sf_err *err);
+int sf_writer_commit(struct sf_writer *writer, const struct sf_summary *summary,
+                     struct sf_err *err);
 void sf_writer_abort(struct sf_writer *writer); /* NULL is welcome */
 
 #endif

@@ -3,8 +3,10 @@
 #ifndef SCOUT_LIBFORMAT_CONTAINER_ENTRY_H
 #define SCOUT_LIBFORMAT_CONTAINER_ENTRY_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
+#include "libformat/base/err.h"
 #include "libformat/tensor/model_spec.h"
 #include "libformat/tensor/tensor.h"
 
@@ -36,12 +38,13 @@ struct sf_plane {
 };
 
 struct sf_entry {
-    const char *name;        /* unique; Hugging Face's, experts one by one (".experts.3.gate_proj.weight") */
+    const char
+        *name; /* unique; Hugging Face's, experts one by one (".experts.3.gate_proj.weight") */
     const char *source_name; /* the tensor it came from (".experts.gate_up_proj") */
     struct sf_role role;
     struct sf_shape shape; /* [out, in], as the model sees it */
     enum sf_encoding encoding;
-    enum sf_dtype dtype;   /* of the source's elements; for RAW also of the plane */
+    enum sf_dtype dtype;         /* of the source's elements; for RAW also of the plane */
     int32_t block, nested_block; /* elements per scale, scales per nested scale; 0 if none */
     int32_t block_axis;          /* axis of shape along which blocks run; -1: flattened row-major */
     double relative_rms_error;   /* against the source; 0 for RAW */
@@ -49,24 +52,36 @@ struct sf_entry {
     struct sf_plane plane[SF_PLANE_COUNT];
 };
 
+/* The planes that encoding, dtype, shape and blocks demand, without addresses. SF_EFORMAT or
+ * SF_EUNSUPPORTED when they make no sense together; the caller prefixes the tensor's name. */
+int sf_entry_plan(struct sf_plane plane[SF_PLANE_COUNT], const struct sf_entry *entry,
+                  struct sf_err *err);
+
 /* A hint for loading. Stored as strings. */
 enum sf_extent_kind {
     SF_EXTENT_EXPERT,
     SF_EXTENT_DENSE,
     SF_EXTENT_HEAD,
     SF_EXTENT_EMBEDDING,
-    SF_EXTENT_UNUSED
+    SF_EXTENT_UNUSED,
+    SF_EXTENT_SHARED, /* codebooks: made by the layout, never by its caller */
+    SF_EXTENT_KIND_COUNT
 };
 const char *sf_extent_kind_name(enum sf_extent_kind kind);
+bool sf_extent_kind_from_name(enum sf_extent_kind *out, const char *name);
 
 struct sf_extent {
     enum sf_extent_kind kind;
     int32_t layer, expert; /* -1: none */
     uint64_t address;      /* payload address, on extent_align */
-    uint64_t bytes;        /* padded length, a multiple of 256 */
+    uint64_t bytes;        /* padded length, a multiple of extent_align: extents tile the payload */
+    uint64_t stride;       /* EXPERT: from here to the layer's next expert (= bytes); else 0 */
     uint64_t first_chunk;  /* its chunks in the checksum section */
     uint64_t chunks;
 };
+/* "layer 7 expert 3", "layer 0 dense", "embedding" into text[SF_EXTENT_TEXT]. */
+enum { SF_EXTENT_TEXT = 64 };
+const char *sf_extent_format(char *text, const struct sf_extent *extent);
 
 struct sf_source_shard {
     const char *name;

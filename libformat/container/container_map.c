@@ -1,0 +1,245 @@
+#include "libformat/container/container_map.h"
+
+#include <assert.h>
+#include <stdbool.h>
+#include <string.h>
+
+#include "libformat/base/bytes.h"
+#include "libformat/base/file.h"
+#include "libformat/base/mem.h"
+#include "libformat/container/container_index.h"
+#include "libformat/container/container_inside.h"
+#include "libformat/container/container_metadata.h"
+#include "libformat/container/layout.h"
+
+struct sf_map {
+    struct sf_arena arena;
+    const char *path;
+    struct sf_mapping file;
+    struct header_page header;
+    struct container_index index;
+    struct container_metadata metadata;
+    struct sf_container_info info;
+};
+
+/* Every section but the payload, whose chunks have checksums of their own; unknown ones too. */
+static int check_hashes(const struct sf_map *map, struct sf_err *err)
+{
+    for (int i = 0; i < map->header.sections; i++) {
+        const struct header_section *s = &map->header.section[i];
+        if (s->type == SECTION_PAYLOAD)
+            continue;
+        struct sf_hash128 got = sf_hash128(map->file.data + s->offset, s->bytes);
+        char name[32];
+        if (got.low != s->hash.low || got.high != s->hash.high)
+            return sf_fail(err, SF_EDAMAGED,
+                           "%s: hash mismatch: stored %016llx%016llx, computed %016llx%016llx",
+                           section_format(name, s->type), (unsigned long long)s->hash.high,
+                           (unsigned long long)s->hash.low, (unsigned long long)got.high,
+                           (unsigned long long)got.low);
+    }
+    return SF_OK;
+}
+
+static int check_identity(const struct sf_map *map, struct sf_err *err)
+{
+    const struct header_section *index = header_find(&map->header, SECTION_INDEX);
+    const struct header_section *checksums = header_find(&map->header, SECTION_CHECKSUMS);
+    struct sf_hash128 got, want = map->header.identity;
+    if (checksums->bytes / 8 != map->index.chunks)
+        return sf_fail(err, SF_EFORMAT, "checksums: %llu bytes, %llu chunks need 8 each",
+                       (unsigned long long)checksums->bytes, (unsigned long long)map->index.chunks);
+    int code = container_identity(&got, map->file.data + index->offset, index->bytes,
+                                  map->file.data + checksums->offset, checksums->bytes,
+                                  &map->metadata, err);
+    if (code == SF_OK && (got.low != want.low || got.high != want.high))
+        code = sf_fail(err, SF_EFORMAT, "header: the identity is not that of the content");
+    return code;
+}
+
+static int read_sections(struct sf_map *map, struct sf_err *err)
+{
+    const struct header_section *index = header_find(&map->header, SECTION_INDEX);
+    const struct header_section *metadata = header_find(&map->header, SECTION_METADATA);
+    int code = check_hashes(map, err);
+    if (code != SF_OK)
+        return code;
+    code = index_decode(&map->index, &map->arena, map->file.data + index->offset, index->bytes,
+                        &map->header, err);
+    if (code != SF_OK)
+        return sf_err_prefix(err, "index");
+    code = metadata_decode(&map->metadata, &map->arena, map->file.data + metadata->offset,
+                           metadata->bytes, err);
+    if (code != SF_OK)
+        return sf_err_prefix(err, "metadata");
+    return check_identity(map, err);
+}
+
+static void fill_info(struct sf_map *map)
+{
+    map->info = (struct sf_container_info){.version_major = map->header.major,
+                                           .version_minor = map->header.minor,
+                                           .file_bytes = map->header.file_bytes,
+                                           .payload_bytes =
+                                               header_find(&map->header, SECTION_PAYLOAD)->bytes,
+                                           .extent_align = (uint32_t)1 << map->header.extent_log2,
+                                           .chunk_bytes = (uint32_t)1 << map->header.chunk_log2,
+                                           .tensors = map->index.entries,
+                                           .extents = map->index.extents,
+                                           .files = map->metadata.files};
+    hash128_put(map->info.identity, map->header.identity);
+}
+
+int sf_map_open(struct sf_map **out, const char *path, struct sf_err *err)
+{
+    struct sf_map *map = sf_alloc(sizeof *map);
+    if (!map)
+        return sf_fail(err, SF_ENOMEM, "%s: cannot allocate a map", path);
+    int code = sf_map_file(&map->file, path, err); /* names the path itself */
+    if (code != SF_OK) {
+        sf_map_close(map);
+        return code;
+    }
+    map->path = sf_arena_strdup(&map->arena, path);
+    code = map->path ? header_decode(&map->header, map->file.data, map->file.bytes, err)
+                     : sf_fail(err, SF_ENOMEM, "cannot allocate its name");
+    if (code == SF_OK)
+        code = read_sections(map, err);
+    if (code != SF_OK) {
+        sf_err_prefix(err, "%s", path);
+        sf_map_close(map);
+        return code;
+    }
+    fill_info(map);
+    *out = map;
+    return SF_OK;
+}
+
+void sf_map_close(struct sf_map *map)
+{
+    if (!map)
+        return;
+    sf_unmap(&map->file);
+    sf_arena_free(&map->arena);
+    sf_free(map);
+}
+
+const char *sf_map_path(const struct sf_map *map)
+{
+    return map->path;
+}
+
+const struct sf_container_info *sf_map_info(const struct sf_map *map)
+{
+    return &map->info;
+}
+
+const struct sf_summary *sf_map_summary(const struct sf_map *map)
+{
+    return &map->metadata.summary;
+}
+
+const struct sf_entry *sf_map_tensor(const struct sf_map *map, int64_t index)
+{
+    assert(index >= 0 && index < map->index.entries);
+    return &map->index.entry[index];
+}
+
+const struct sf_extent *sf_map_extent(const struct sf_map *map, int64_t index)
+{
+    assert(index >= 0 && index < map->index.extents);
+    return &map->index.extent[index];
+}
+
+/* <0, 0, >0: where tensor i stands relative to the role, whose part has this label. */
+static int64_t compare_role(const struct container_index *index, int64_t i, struct sf_role role,
+                            int64_t label)
+{
+    const struct sf_role *have = &index->entry[i].role;
+    if (have->layer != role.layer)
+        return (int64_t)have->layer - role.layer;
+    if ((int64_t)index->label[i] != label)
+        return (int64_t)index->label[i] - label;
+    return (int64_t)have->expert - role.expert;
+}
+
+const struct sf_entry *sf_map_find(const struct sf_map *map, struct sf_role role)
+{
+    if ((unsigned)role.part >= SF_PART_COUNT || role.part == SF_PART_UNUSED)
+        return NULL;
+    int64_t label = map->index.label_of_part[role.part];
+    int64_t low = 0, high = label < 0 ? 0 : map->index.entries;
+    while (low < high) {
+        int64_t mid = low + (high - low) / 2, order = compare_role(&map->index, mid, role, label);
+        if (order == 0)
+            return &map->index.entry[mid];
+        if (order < 0)
+            low = mid + 1;
+        else
+            high = mid;
+    }
+    return NULL;
+}
+
+const struct sf_entry *sf_map_find_name(const struct sf_map *map, const char *name)
+{
+    uint64_t hash = sf_hash64(name, strlen(name), 0);
+    int64_t low = 0, high = map->index.entries;
+    while (low < high) {
+        int64_t mid = low + (high - low) / 2;
+        const unsigned char *at = map->index.names + mid * NAME_BYTES;
+        uint64_t have = sf_get_u64(at + NAME_HASH);
+        if (have == hash) {
+            const struct sf_entry *entry = &map->index.entry[sf_get_u32(at + NAME_TENSOR)];
+            return strcmp(entry->name, name) == 0 ? entry : NULL;
+        }
+        if (have < hash)
+            low = mid + 1;
+        else
+            high = mid;
+    }
+    return NULL;
+}
+
+const void *sf_map_bytes(const struct sf_map *map, uint64_t address)
+{
+    assert(address < map->info.payload_bytes);
+    return map->file.data + HEADER_BYTES + address;
+}
+
+int sf_map_read_file(char **out, uint64_t *bytes, const struct sf_map *map, const char *name,
+                     struct sf_arena *arena, struct sf_err *err)
+{
+    const struct carried_file *file = metadata_find(&map->metadata, name);
+    if (!file)
+        return sf_fail(err, SF_ENOENT, "%s: carries no %s", map->path, name);
+    void *data;
+    int code = sf_frame_decompress(&data, arena, file->data, file->frame_bytes, file->bytes, err);
+    if (code != SF_OK) {
+        sf_err_prefix(err, "%s: metadata: %s", map->path, name);
+        return code;
+    }
+    struct sf_hash128 got = sf_hash128(data, file->bytes);
+    if (got.low != file->hash.low || got.high != file->hash.high)
+        return sf_fail(err, SF_EDAMAGED, "%s: metadata: %s: hash mismatch after inflating",
+                       map->path, name);
+    *out = data;
+    if (bytes)
+        *bytes = file->bytes;
+    return SF_OK;
+}
+
+const char *sf_map_file_name(const struct sf_map *map, int64_t index, uint64_t *bytes)
+{
+    assert(index >= 0 && index < map->metadata.files);
+    if (bytes)
+        *bytes = map->metadata.file[index].bytes;
+    return map->metadata.file[index].name;
+}
+
+uint64_t map_checksum(const struct sf_map *map, uint64_t chunk)
+{
+    const struct header_section *s = header_find(&map->header, SECTION_CHECKSUMS);
+    assert(chunk < map->index.chunks);
+    return sf_get_u64(map->file.data + s->offset + 8 * chunk);
+}
