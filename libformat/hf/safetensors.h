@@ -3,7 +3,8 @@
  * The map is opened once; views borrow from it until close. Reading is thread-safe after open.
  * Every rule of the format is checked at open: header length and limit (100,000,000 bytes), JSON,
  * unique names, known dtypes, shape times element size equal to the range, ranges in bounds without
- * overlap or hole, the file ending at the last tensor. A Git-LFS pointer is recognised and named. */
+ * overlap or hole, the file ending at the last tensor. A Git-LFS pointer is recognised and named.
+ */
 #ifndef SCOUT_LIBFORMAT_HF_SAFETENSORS_H
 #define SCOUT_LIBFORMAT_HF_SAFETENSORS_H
 

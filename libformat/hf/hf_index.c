@@ -1,0 +1,263 @@
+#include "libformat/hf/hf_index.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "libformat/base/file.h"
+#include "libformat/base/json.h"
+#include "libformat/base/mem.h"
+
+static const char INDEX_NAME[] = "model.safetensors.index.json";
+static const char SINGLE_NAME[] = "model.safetensors";
+static const uint64_t LARGEST_INDEX = 256u << 20;
+
+struct placed {
+    struct sf_named_tensor tensor; /* borrowed from the shard */
+    int64_t shard;
+};
+
+struct sf_hf_index {
+    struct sf_arena arena;
+    int64_t shards, count;
+    struct sf_hf_shard *shard;
+    struct placed *placed; /* sorted by name */
+};
+
+static int compare_placed(const void *a, const void *b)
+{
+    const struct placed *x = a, *y = b;
+    return strcmp(x->tensor.name, y->tensor.name);
+}
+
+static const struct placed *find_placed(const struct sf_hf_index *index, const char *name)
+{
+    struct placed key = {.tensor.name = name};
+    return bsearch(&key, index->placed, (size_t)index->count, sizeof key, compare_placed);
+}
+
+static int open_shard(struct sf_hf_shard *out, struct sf_arena *arena, const char *directory,
+                      const char *name, struct sf_err *err)
+{
+    struct sf_safetensors *file;
+    char *path = sf_path_join(arena, directory, name);
+    if (!path || !(out->name = sf_arena_strdup(arena, name)))
+        return sf_fail(err, SF_ENOMEM, "no memory for shard names");
+    int code = sf_safetensors_open(&file, path, err);
+    if (code != SF_OK)
+        return code;
+    out->file = file;
+    out->bytes = sf_safetensors_bytes(file);
+    return SF_OK;
+}
+
+/* All tensors of all shards in one list sorted by name; a name in two shards is an error. */
+static int collect(struct sf_hf_index *index, struct sf_err *err)
+{
+    int64_t total = 0;
+    for (int64_t s = 0; s < index->shards; s++)
+        total += sf_safetensors_count(index->shard[s].file);
+    index->placed = sf_arena_array(&index->arena, (uint64_t)total, sizeof *index->placed);
+    if (!index->placed)
+        return sf_fail(err, SF_ENOMEM, "no memory for %lld tensors", (long long)total);
+    for (int64_t s = 0; s < index->shards; s++) {
+        int64_t n = sf_safetensors_count(index->shard[s].file);
+        for (int64_t i = 0; i < n; i++)
+            index->placed[index->count++] =
+                (struct placed){*sf_safetensors_at(index->shard[s].file, i), s};
+    }
+    qsort(index->placed, (size_t)index->count, sizeof *index->placed, compare_placed);
+    for (int64_t i = 1; i < index->count; i++)
+        if (compare_placed(&index->placed[i - 1], &index->placed[i]) == 0)
+            return sf_fail(err, SF_EFORMAT, "%s stands in %s and in %s",
+                           index->placed[i].tensor.name,
+                           index->shard[index->placed[i - 1].shard].name,
+                           index->shard[index->placed[i].shard].name);
+    return SF_OK;
+}
+
+static int check_shard_name(const char *tensor, const char *name, struct sf_err *err)
+{
+    if (!*name || strchr(name, '/') || strcmp(name, ".") == 0 || strcmp(name, "..") == 0)
+        return sf_fail(err, SF_EFORMAT, "%s is said to be in \"%s\", which is no plain file name",
+                       tensor, name);
+    return SF_OK;
+}
+
+static int compare_strings(const void *a, const void *b)
+{
+    return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+/* The distinct shard names of weight_map, sorted, in `arena`. */
+static int list_shards(const char ***names, int64_t *count, struct sf_arena *arena,
+                       const struct sf_json *map, struct sf_err *err)
+{
+    if (!map || sf_json_type(map) != SF_JSON_OBJECT)
+        return sf_fail(err, SF_EFORMAT, "weight_map is missing or not an object");
+    int64_t n = 0;
+    const char **list = sf_arena_array(arena, (uint64_t)sf_json_count(map), sizeof *list);
+    if (!list)
+        return sf_fail(err, SF_ENOMEM, "no memory for shard names");
+    int code = sf_json_check_unique(map, err);
+    for (const struct sf_json *v = sf_json_first(map); v && code == SF_OK; v = sf_json_next(v)) {
+        code = sf_json_as_string(&list[n], v, sf_json_key(v), err);
+        if (code == SF_OK)
+            code = check_shard_name(sf_json_key(v), list[n++], err);
+    }
+    if (code != SF_OK)
+        return code;
+    qsort(list, (size_t)n, sizeof *list, compare_strings);
+    *count = 0;
+    for (int64_t i = 0; i < n; i++)
+        if (i == 0 || strcmp(list[i], list[i - 1]) != 0)
+            list[(*count)++] = list[i];
+    *names = list;
+    return SF_OK;
+}
+
+/* Index and shards must tell the same story, tensor by tensor. */
+static int check_map(const struct sf_hf_index *index, const struct sf_json *map, struct sf_err *err)
+{
+    for (const struct sf_json *v = sf_json_first(map); v; v = sf_json_next(v)) {
+        const char *name = sf_json_key(v), *shard;
+        int code = sf_json_as_string(&shard, v, name, err);
+        if (code != SF_OK)
+            return code;
+        const struct placed *p = find_placed(index, name);
+        if (!p || strcmp(index->shard[p->shard].name, shard) != 0)
+            return sf_fail(err, SF_EFORMAT, "%s is said to be in %s, which does not hold it", name,
+                           shard);
+    }
+    if (sf_json_count(map) == index->count)
+        return SF_OK;
+    for (int64_t i = 0; i < index->count; i++)
+        if (!sf_json_get(map, index->placed[i].tensor.name))
+            return sf_fail(err, SF_EFORMAT, "%s of %s is not in the index",
+                           index->placed[i].tensor.name, index->shard[index->placed[i].shard].name);
+    return SF_OK;
+}
+
+static int open_sharded(struct sf_hf_index *index, const char *directory, const struct sf_json *map,
+                        struct sf_err *err)
+{
+    const char **names;
+    int64_t count;
+    int code = list_shards(&names, &count, &index->arena, map, err);
+    if (code != SF_OK)
+        return sf_err_prefix(err, "%s/%s", directory, INDEX_NAME);
+    index->shard = sf_arena_array(&index->arena, (uint64_t)count, sizeof *index->shard);
+    if (!index->shard)
+        return sf_fail(err, SF_ENOMEM, "no memory for %lld shards", (long long)count);
+    for (int64_t i = 0; i < count; i++) {
+        code = open_shard(&index->shard[i], &index->arena, directory, names[i], err);
+        if (code == SF_ENOENT)
+            return sf_err_prefix(err, "shard %lld of %lld is missing", (long long)i + 1,
+                                 (long long)count);
+        if (code != SF_OK)
+            return code;
+        index->shards++;
+    }
+    code = collect(index, err);
+    if (code == SF_OK)
+        code = check_map(index, map, err);
+    return code == SF_OK ? code : sf_err_prefix(err, "%s/%s", directory, INDEX_NAME);
+}
+
+static int open_from_index(struct sf_hf_index *index, const char *directory, const char *path,
+                           struct sf_err *err)
+{
+    struct sf_arena text_arena = {0};
+    struct sf_json *root;
+    char *text;
+    uint64_t bytes;
+    int code = sf_read_file(&text, &bytes, &text_arena, path, LARGEST_INDEX, err);
+    if (code == SF_OK && (code = sf_json_parse(&root, text, bytes, err)) != SF_OK)
+        sf_err_prefix(err, "%s", path);
+    if (code == SF_OK) {
+        code = open_sharded(index, directory, sf_json_get(root, "weight_map"), err);
+        sf_json_free(root);
+    }
+    sf_arena_free(&text_arena);
+    return code;
+}
+
+static int open_single(struct sf_hf_index *index, const char *directory, struct sf_err *err)
+{
+    index->shard = sf_arena_alloc(&index->arena, sizeof *index->shard);
+    if (!index->shard)
+        return sf_fail(err, SF_ENOMEM, "no memory for one shard");
+    int code = open_shard(index->shard, &index->arena, directory, SINGLE_NAME, err);
+    if (code != SF_OK)
+        return code;
+    index->shards = 1;
+    return collect(index, err);
+}
+
+int sf_hf_index_open(struct sf_hf_index **out, const char *directory, struct sf_err *err)
+{
+    struct sf_file_stat stat;
+    int code = sf_file_stat(&stat, directory, err);
+    if (code != SF_OK)
+        return code;
+    if (!stat.is_directory)
+        return sf_fail(err, SF_EINVAL, "%s: not a directory", directory);
+    struct sf_hf_index *index = sf_alloc(sizeof *index);
+    if (!index)
+        return sf_fail(err, SF_ENOMEM, "%s: no memory for an index", directory);
+    char *index_path = sf_path_join(&index->arena, directory, INDEX_NAME);
+    char *single_path = sf_path_join(&index->arena, directory, SINGLE_NAME);
+    if (!index_path || !single_path)
+        code = sf_fail(err, SF_ENOMEM, "%s: no memory for file names", directory);
+    else if (sf_file_exists(index_path))
+        code = open_from_index(index, directory, index_path, err);
+    else if (sf_file_exists(single_path))
+        code = open_single(index, directory, err);
+    else
+        code = sf_fail(err, SF_ENOENT, "%s: holds neither %s nor %s", directory, INDEX_NAME,
+                       SINGLE_NAME);
+    if (code != SF_OK) {
+        sf_hf_index_close(index);
+        return code;
+    }
+    *out = index;
+    return SF_OK;
+}
+
+void sf_hf_index_close(struct sf_hf_index *index)
+{
+    if (!index)
+        return;
+    for (int64_t i = 0; i < index->shards; i++)
+        sf_safetensors_close((struct sf_safetensors *)(uintptr_t)index->shard[i].file);
+    sf_arena_free(&index->arena);
+    sf_free(index);
+}
+
+int64_t sf_hf_index_shard_count(const struct sf_hf_index *index)
+{
+    return index->shards;
+}
+
+const struct sf_hf_shard *sf_hf_index_shard(const struct sf_hf_index *index, int64_t shard)
+{
+    return &index->shard[shard];
+}
+
+int64_t sf_hf_index_count(const struct sf_hf_index *index)
+{
+    return index->count;
+}
+
+const struct sf_named_tensor *sf_hf_index_at(const struct sf_hf_index *index, int64_t i,
+                                             int64_t *shard)
+{
+    if (shard)
+        *shard = index->placed[i].shard;
+    return &index->placed[i].tensor;
+}
+
+const struct sf_tensor *sf_hf_index_find(const struct sf_hf_index *index, const char *name)
+{
+    const struct placed *p = find_placed(index, name);
+    return p ? &p->tensor.tensor : NULL;
+}
