@@ -90,6 +90,24 @@ START_TEST(worked_example)
 }
 END_TEST
 
+/* spec/quantization.md, worked example, nested scales. */
+START_TEST(worked_example_of_nesting)
+{
+    static const float absmax[3] = {0.78125f, 1.5f, 1.0f};
+    static const uint32_t want[3] = {0x3f48219a, 0x3fc00000, 0x3f7fb4cd};
+    float nested[2] = {0, -7}, restored[3];
+    uint8_t q[3];
+    float offset = sf_nf4_offset(absmax, 3);
+    ck_assert_uint_eq(sf_bits_from_f32(offset), 0x3f8c0000u);
+    sf_nf4_nest(q, nested, absmax, 3, offset);
+    ck_assert(q[0] == 16 && q[1] == 255 && q[2] == 54);
+    ck_assert(nested[0] == 0.40625f && nested[1] == -7);
+    sf_nf4_unnest(restored, q, nested, sf_nf4_scale_map, offset, 0, 3);
+    for (int i = 0; i < 3; i++)
+        ck_assert_uint_eq(sf_bits_from_f32(restored[i]), want[i]);
+}
+END_TEST
+
 enum { LONG_N = 64 * 600 + 11, LONG_BLOCKS = 601 };
 
 static void fill_long(unsigned char *source)
@@ -295,7 +313,7 @@ START_TEST(ends_of_the_range)
 }
 END_TEST
 
-/* nf4.md 1.6: where division, reciprocal and approximate reciprocal part ways. */
+/* Where division, reciprocal and approximate reciprocal part ways. */
 START_TEST(half_and_single_take_the_rounded_reciprocal)
 {
     unsigned char half[4];
@@ -403,6 +421,7 @@ static Suite *nf4_suite(void)
     tcase_set_timeout(tc, 120);
     tcase_add_test(tc, tables_are_the_published_bits);
     tcase_add_test(tc, worked_example);
+    tcase_add_test(tc, worked_example_of_nesting);
     tcase_add_test(tc, long_example_with_nesting);
     tcase_add_test(tc, slices_equal_the_whole);
     tcase_add_loop_test(tc, every_bf16_ratio, 0, 5);
