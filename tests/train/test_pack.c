@@ -46,7 +46,7 @@ START_TEST(random_intervals_never_overlap)
         check_packing(v, COUNT, block);
         assert_ok(sft_pack(&block_again, again, COUNT, &arena, &err), err);
         ck_assert_mem_eq(v, again, sizeof v);
-        uint64_t bound = sft_pack_bound(&peak, v, COUNT, NODES);
+        uint64_t bound = sft_pack_bound(&peak, v, COUNT);
         ck_assert_uint_ge(block, bound);
         if ((double)block / (double)bound > worst)
             worst = (double)block / (double)bound;
@@ -67,7 +67,7 @@ START_TEST(a_stack_packs_without_loss)
     int32_t peak;
     assert_ok(sft_pack(&block, v, 6, &arena, &err), err);
     check_packing(v, 6, block);
-    ck_assert_uint_eq(block, sft_pack_bound(&peak, v, 6, 10));
+    ck_assert_uint_eq(block, sft_pack_bound(&peak, v, 6));
     ck_assert_int_eq(peak, 4);
     sf_arena_free(&arena);
 }

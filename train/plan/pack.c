@@ -1,14 +1,26 @@
 #include "train/plan/pack.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "libformat/base/mem.h"
 
 enum order { BY_SIZE, BY_AREA, BY_BIRTH, ORDERS };
 
+enum { ROUNDS = 12 };
+
 struct item { /* an interval on its way through one order */
     double key;
     int32_t index;
+};
+
+struct attempt { /* one packing under way */
+    struct sft_interval *interval;
+    int32_t count;
+    uint64_t bound, best;
+    struct item *item;
+    int32_t *placed;
+    uint64_t *offset; /* of the best so far */
 };
 
 static int compare_items(const void *a, const void *b)
@@ -67,21 +79,53 @@ static void insert_placed(const struct sft_interval *all, int32_t *placed, int32
     placed[at] = index;
 }
 
-static uint64_t pack_in_order(struct sft_interval *interval, int32_t count, enum order order,
-                              struct item *item, int32_t *placed)
+static void sort_items(struct item *item, const struct sft_interval *interval, int32_t count,
+                       enum order order)
 {
-    uint64_t block = 0;
     for (int32_t i = 0; i < count; i++)
         item[i] = (struct item){key_of(&interval[i], order), i};
     qsort(item, (size_t)count, sizeof *item, compare_items);
+}
+
+/* Places all in the order of `item`; *top is the place in it of the one that reaches highest. */
+static uint64_t place_all(int32_t *top, struct sft_interval *interval, const struct item *item,
+                          int32_t count, int32_t *placed)
+{
+    uint64_t block = 0;
+    *top = 0;
     for (int32_t i = 0; i < count; i++) {
         struct sft_interval *v = &interval[item[i].index];
         v->offset = best_fit(interval, placed, i, v);
         insert_placed(interval, placed, i, item[i].index);
-        if (v->offset + v->bytes > block)
+        if (v->offset + v->bytes > block) {
             block = v->offset + v->bytes;
+            *top = i;
+        }
     }
     return block;
+}
+
+static void promote(struct item *item, int32_t at)
+{
+    struct item first = item[at];
+    memmove(item + 1, item, (size_t)at * sizeof *item);
+    item[0] = first;
+}
+
+/* One order, then a few more tries with whatever sticks out on top placed first. */
+static void try_order(struct attempt *t, enum order order)
+{
+    sort_items(t->item, t->interval, t->count, order);
+    for (int round = 0; round < ROUNDS && t->best > t->bound; round++) {
+        int32_t top;
+        uint64_t bytes = place_all(&top, t->interval, t->item, t->count, t->placed);
+        if (bytes < t->best) {
+            t->best = bytes;
+            for (int32_t i = 0; i < t->count; i++)
+                t->offset[i] = t->interval[i].offset;
+        }
+        promote(t->item, top);
+    }
 }
 
 /* Rounds the sizes; the sum of all must fit, so no offset can wrap. */
@@ -98,40 +142,39 @@ static int round_sizes(struct sft_interval *interval, int32_t count, struct sf_e
 int sft_pack(uint64_t *block_bytes, struct sft_interval *interval, int32_t count,
              struct sf_arena *scratch, struct sf_err *err)
 {
-    *block_bytes = 0;
+    struct attempt t = {.interval = interval, .count = count, .best = UINT64_MAX};
     uint64_t n = (uint64_t)count + 1;
-    struct item *item = sf_arena_array(scratch, n, sizeof *item);
-    int32_t *placed = sf_arena_array(scratch, n, sizeof *placed);
-    if (!item || !placed)
+    int32_t peak;
+    *block_bytes = 0;
+    t.item = sf_arena_array(scratch, n, sizeof *t.item);
+    t.placed = sf_arena_array(scratch, n, sizeof *t.placed);
+    t.offset = sf_arena_array(scratch, n, sizeof *t.offset);
+    if (!t.item || !t.placed || !t.offset)
         return sf_fail(err, SF_ENOMEM, "no memory to pack %d buffers", count);
     int code = round_sizes(interval, count, err);
-    if (code)
+    if (code || count == 0)
         return code;
-    enum order best = BY_SIZE;
-    for (int order = 0; order < ORDERS; order++) {
-        uint64_t bytes = pack_in_order(interval, count, (enum order)order, item, placed);
-        if (order == 0 || bytes < *block_bytes) {
-            *block_bytes = bytes;
-            best = (enum order)order;
-        }
-    }
-    pack_in_order(interval, count, best, item, placed);
+    t.bound = sft_pack_bound(&peak, interval, count);
+    for (int order = 0; order < ORDERS; order++)
+        try_order(&t, (enum order)order);
+    for (int32_t i = 0; i < count; i++)
+        interval[i].offset = t.offset[i];
+    *block_bytes = t.best;
     return SF_OK;
 }
 
-uint64_t sft_pack_bound(int32_t *peak, const struct sft_interval *interval, int32_t count,
-                        int32_t nodes)
+uint64_t sft_pack_bound(int32_t *peak, const struct sft_interval *interval, int32_t count)
 {
     uint64_t most = 0;
     *peak = -1;
-    for (int32_t node = 0; node < nodes; node++) {
+    for (int32_t i = 0; i < count; i++) { /* the fullest node is some buffer's birth */
         uint64_t live = 0;
-        for (int32_t i = 0; i < count; i++)
-            if (interval[i].birth <= node && node <= interval[i].death)
-                live += interval[i].bytes;
+        for (int32_t j = 0; j < count; j++)
+            if (interval[j].birth <= interval[i].birth && interval[i].birth <= interval[j].death)
+                live += interval[j].bytes;
         if (live > most) {
             most = live;
-            *peak = node;
+            *peak = interval[i].birth;
         }
     }
     return most;
@@ -157,7 +200,7 @@ int sft_pack_tape(struct sft_tape *tape, struct sf_err *err)
     int code = sft_pack(&tape->step_bytes, interval, count, tape->arena, err);
     if (code)
         return code;
-    tape->live_bytes = sft_pack_bound(&tape->peak, interval, count, tape->nodes);
+    tape->live_bytes = sft_pack_bound(&tape->peak, interval, count);
     count = 0;
     for (int32_t i = 0; i < tape->buffers; i++)
         if (is_packed(&tape->buffer[i]))

@@ -2,7 +2,8 @@
  *
  * Two buffers may share bytes only when no node needs both. Finding the smallest block is NP-hard;
  * this is greedy best fit, run over a few fixed orders (by size, by size times lifetime, by birth),
- * of which the smallest result is taken. Deterministic. Offsets and the block are multiples of
+ * each tried again a few times with the buffer that sticks out on top placed first; the smallest
+ * result is taken. Deterministic. Offsets and the block are multiples of
  * SFT_BLOCK_ALIGN. What is alive at the fullest node is the lower bound that the result is held
  * against (sft_tape.live_bytes). */
 #ifndef SCOUT_TRAIN_PLAN_PACK_H
@@ -20,8 +21,7 @@ struct sft_interval {
 int sft_pack(uint64_t *block_bytes, struct sft_interval *interval, int32_t count,
              struct sf_arena *scratch, struct sf_err *err);
 /* The most bytes alive at once, and where; 0 and -1 without intervals. */
-uint64_t sft_pack_bound(int32_t *peak, const struct sft_interval *interval, int32_t count,
-                        int32_t nodes);
+uint64_t sft_pack_bound(int32_t *peak, const struct sft_interval *interval, int32_t count);
 /* Packs the step block of a tape whose lifetimes are known. */
 int sft_pack_tape(struct sft_tape *tape, struct sf_err *err);
 
