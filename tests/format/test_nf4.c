@@ -26,8 +26,12 @@ static uint32_t crc32_of(const void *data, size_t bytes)
 static uint32_t crc32_of_bf16(const float *x, int64_t n)
 {
     unsigned char *bytes = malloc((size_t)n * 2);
-    for (int64_t i = 0; i < n; i++)
-        sf_put_u16(bytes + 2 * i, sf_bf16_from_f32(x[i]));
+    for (int64_t i = 0; i < n; i++) {
+        uint16_t h = sf_bf16_from_f32(x[i]);
+        if (sf_bits_from_f32(sf_f32_from_bf16(h)) != sf_bits_from_f32(x[i]))
+            ck_abort_msg("decoded %a is no bf16 number", x[i]);
+        sf_put_u16(bytes + 2 * i, h);
+    }
     uint32_t crc = crc32_of(bytes, (size_t)n * 2);
     free(bytes);
     return crc;
@@ -294,6 +298,25 @@ START_TEST(nan_and_inf)
 }
 END_TEST
 
+START_TEST(findings_add_up)
+{
+    unsigned char source[400] = {0};
+    uint8_t codes[100];
+    float absmax[4];
+    struct sf_nf4_findings found = {.first_bad = -1};
+    sf_nf4_encode(codes, absmax, source, SF_BF16, 200, &found);
+    ck_assert(found.nan_count == 0 && found.inf_count == 0 && found.first_bad == -1);
+    sf_put_u16(source + 2 * 130, 0xff80);
+    sf_put_u16(source + 2 * 131, 0x7f81);
+    sf_put_u16(source + 2 * 199, 0x7f80);
+    sf_nf4_encode(codes, absmax, source, SF_BF16, 200, &found);
+    sf_nf4_encode(codes, absmax, source, SF_F16, 200, &found); /* there all are NaN */
+    ck_assert_int_eq(found.inf_count, 2);
+    ck_assert_int_eq(found.nan_count, 1 + 3);
+    ck_assert_int_eq(found.first_bad, 130);
+}
+END_TEST
+
 START_TEST(ends_of_the_range)
 {
     float x[64], absmax;
@@ -429,6 +452,7 @@ static Suite *nf4_suite(void)
     tcase_add_test(tc, zero_block);
     tcase_add_test(tc, odd_tails);
     tcase_add_test(tc, nan_and_inf);
+    tcase_add_test(tc, findings_add_up);
     tcase_add_test(tc, ends_of_the_range);
     tcase_add_test(tc, half_and_single_take_the_rounded_reciprocal);
     tcase_add_test(tc, bf16_and_f32_paths_agree);
