@@ -60,7 +60,6 @@ give_up() {
 
 look
 [ -n "$missing" ] || exit 0
-echo "installing:$missing"
 
 command -v apt-get >/dev/null 2>&1 || give_up "this machine has no apt-get, so nothing was installed"
 if [ "$(id -u)" -eq 0 ]; then
@@ -71,6 +70,7 @@ else
     give_up "installing needs root, or sudo that asks for no password"
 fi
 
+echo "installing:$missing"
 # A list that cannot be refreshed may still do: the installation decides.
 $as_root DEBIAN_FRONTEND=noninteractive apt-get -q update >/dev/null ||
     echo "install-deps: apt-get update failed; trying with the lists that are here" >&2
