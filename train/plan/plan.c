@@ -8,7 +8,7 @@ void sft_plan_weights(struct sft_plan *plan, const struct sf_map *map)
         plan->weights[extent->kind] += extent->bytes;
     }
     plan->resident_bytes = plan->weights[SF_EXTENT_DENSE] + plan->weights[SF_EXTENT_EXPERT] +
-                           plan->weights[SF_EXTENT_HEAD];
+                           plan->weights[SF_EXTENT_HEAD] + plan->weights[SF_EXTENT_SHARED];
     plan->embedding_bytes = plan->weights[SF_EXTENT_EMBEDDING];
     plan->unused_bytes = plan->weights[SF_EXTENT_UNUSED];
 }

@@ -17,8 +17,8 @@ struct sft_plan_buffer { /* one of the largest at the peak */
 };
 
 struct sft_plan {
-    uint64_t weights[SF_EXTENT_UNUSED + 1]; /* payload bytes by extent kind */
-    uint64_t resident_bytes;  /* weights that training reads all the time: dense, expert, head */
+    uint64_t weights[SF_EXTENT_KIND_COUNT]; /* payload bytes by extent kind */
+    uint64_t resident_bytes; /* weights that every step reads: dense, expert, head, shared tables */
     uint64_t embedding_bytes; /* stays on the host */
     uint64_t unused_bytes;    /* never read */
     uint64_t adapter_parameter_bytes, adapter_gradient_bytes, adapter_moment_bytes;
