@@ -175,9 +175,11 @@ int sf_check_run(int64_t *damaged, const struct sf_map *map, const struct sf_che
     int code = group_tensors(&c, err);
     if (code == SF_OK)
         code = check_all(&c, err);
-    if (code == SF_OK && c.damaged > 0)
-        code = sf_fail(err, SF_EDAMAGED, "%s: %s%s", sf_map_path(map), c.first_text,
-                       c.damaged > 1 ? " (and other chunks)" : "");
+    if (code == SF_OK && c.damaged == 1)
+        code = sf_fail(err, SF_EDAMAGED, "%s: %s", sf_map_path(map), c.first_text);
+    else if (code == SF_OK && c.damaged > 1)
+        code = sf_fail(err, SF_EDAMAGED, "%s: %s (%lld damaged chunks in all)", sf_map_path(map),
+                       c.first_text, (long long)c.damaged);
     *damaged = c.damaged;
     sf_arena_free(&c.arena);
     return code;

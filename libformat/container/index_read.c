@@ -185,21 +185,27 @@ static int read_extent(struct index_reader *r, int64_t i, struct sf_err *err)
     return SF_OK;
 }
 
-/* All experts of a layer: one run, ascending, one stride. */
-static int check_stride(const struct sf_extent *extent, int64_t i, struct sf_err *err)
+/* All experts of a layer: one run, ascending, one stride; layers ascend from run to run. */
+static int check_stride(const struct sf_extent *extent, int64_t i, int32_t *layer,
+                        struct sf_err *err)
 {
     const struct sf_extent *e = &extent[i], *before = i > 0 ? &extent[i - 1] : NULL;
     uint64_t want = e->kind == SF_EXTENT_EXPERT ? e->bytes : 0;
     if (e->stride != want)
         return sf_fail(err, SF_EFORMAT, "extent %lld: stride %llu, not %llu", (long long)i,
                        (unsigned long long)e->stride, (unsigned long long)want);
-    if (e->kind != SF_EXTENT_EXPERT || !before || before->kind != SF_EXTENT_EXPERT)
+    if (e->kind != SF_EXTENT_EXPERT)
         return SF_OK;
-    if (before->layer == e->layer && (before->bytes != e->bytes || before->expert >= e->expert))
+    bool runs_on = before && before->kind == SF_EXTENT_EXPERT && before->layer == e->layer;
+    if (runs_on && (before->bytes != e->bytes || before->expert >= e->expert))
         return sf_fail(err, SF_EFORMAT,
                        "extent %lld: layer %d has expert %d of %llu bytes after expert %d of %llu",
                        (long long)i, e->layer, e->expert, (unsigned long long)e->bytes,
                        before->expert, (unsigned long long)before->bytes);
+    if (!runs_on && e->layer <= *layer)
+        return sf_fail(err, SF_EFORMAT, "extent %lld: experts of layer %d after those of layer %d",
+                       (long long)i, e->layer, *layer);
+    *layer = e->layer;
     return SF_OK;
 }
 
@@ -207,6 +213,7 @@ static int check_stride(const struct sf_extent *extent, int64_t i, struct sf_err
 static int read_extents(struct index_reader *r, struct sf_err *err)
 {
     uint64_t address = 0, chunk = 0;
+    int32_t expert_layer = -1;
     for (int64_t i = 0; i < r->extents.count; i++) {
         int code = read_extent(r, i, err);
         if (code != SF_OK)
@@ -220,7 +227,7 @@ static int read_extents(struct index_reader *r, struct sf_err *err)
         if (e->first_chunk != chunk)
             return sf_fail(err, SF_EFORMAT, "extent %lld: first chunk %llu, not %llu", (long long)i,
                            (unsigned long long)e->first_chunk, (unsigned long long)chunk);
-        if ((code = check_stride(r->out->extent, i, err)) != SF_OK)
+        if ((code = check_stride(r->out->extent, i, &expert_layer, err)) != SF_OK)
             return code;
         e->chunks = e->bytes / r->chunk_bytes + (e->bytes % r->chunk_bytes != 0);
         address += e->bytes;

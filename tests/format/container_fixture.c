@@ -80,7 +80,7 @@ struct sf_layout *fixture_layout(struct sf_arena *arena)
     extent(layout, SF_EXTENT_HEAD, -1, -1);
     add(layout, "norm", "norm", SF_PART_FINAL_NORM, -1, -1, SF_ENCODING_RAW, SF_BF16, 0,
         (struct sf_shape){1, {256}});
-    add(layout, "head", "head", SF_PART_HEAD, -1, -1, SF_ENCODING_RAW, SF_BF16, 0,
+    add(layout, "lm_head", "lm_head", SF_PART_HEAD, -1, -1, SF_ENCODING_RAW, SF_BF16, 0,
         (struct sf_shape){2, {24, 256}});
     extent(layout, SF_EXTENT_UNUSED, -1, -1);
     add(layout, "vision.patch", "vision.patch", SF_PART_UNUSED, -1, -1, SF_ENCODING_RAW, SF_F32, 0,
@@ -111,7 +111,7 @@ unsigned char *fixture_extent(struct sf_arena *arena, struct sf_layout *layout, 
     return data;
 }
 
-static const struct sf_source_shard shards[] = {
+static const struct sf_source_shard source_shards[] = {
     {"model-00001-of-00002.safetensors", 123456, "0123456789abcdE"},
     {"model-00002-of-00002.safetensors", 654321, "fedcba987654321"},
 };
@@ -128,7 +128,7 @@ const struct sf_summary fixture_summary = {.family = "llama4",
                                            .parameters_text = 1000000,
                                            .source_bytes = 777777,
                                            .shard_count = 2,
-                                           .shard = shards};
+                                           .shard = source_shards};
 
 void fixture_add_files(struct sf_writer *writer)
 {
@@ -223,34 +223,41 @@ void patch_repair_header(struct patch *patch)
     put_hash(patch->data + HEADER_HASH, sf_hash128(patch->data, HEADER_BYTES));
 }
 
-/* The identity as spec/container.md words it, computed here a second time. */
+/* The identity as spec/container.md words it, computed here a second time. Zero where a patch made
+ * the metadata unreadable: the reader must stop before it looks at the identity. */
 static struct sf_hash128 identity(const struct patch *patch)
 {
-    uint64_t index_bytes, checksum_bytes, n = 0;
+    struct sf_hash128 hash = {0, 0};
+    uint64_t index_bytes, checksum_bytes, meta_bytes, n = 24;
     const unsigned char *index = patch_section(patch, SECTION_INDEX, &index_bytes);
     const unsigned char *checksums = patch_section(patch, SECTION_CHECKSUMS, &checksum_bytes);
-    const unsigned char *meta = patch_section(patch, SECTION_METADATA, NULL);
-    uint32_t files = sf_get_u32(meta + META_FILES);
-    const unsigned char *row =
-        meta + META_HEAD_BYTES + (uint64_t)sf_get_u32(meta + META_SHARDS) * SHARD_BYTES;
-    const char *strings = (const char *)row + (uint64_t)files * FILE_BYTES;
+    const unsigned char *meta = patch_section(patch, SECTION_METADATA, &meta_bytes);
+    uint64_t files = sf_get_u32(meta + META_FILES), shards = sf_get_u32(meta + META_SHARDS);
+    uint64_t row = META_HEAD_BYTES + shards * SHARD_BYTES, strings = row + files * FILE_BYTES;
     uint64_t skip = INDEX_HEAD_BYTES + (uint64_t)sf_get_u32(index + INDEX_PARTS) * PART_BYTES;
-    unsigned char *all = malloc(24 + index_bytes + checksum_bytes + (uint64_t)files * 2048);
+    if (skip > index_bytes || strings > meta_bytes)
+        return hash;
+    unsigned char *all = malloc(24 + index_bytes + checksum_bytes + files * (meta_bytes + 25));
     sf_put_u64(all, index_bytes - skip);
     sf_put_u64(all + 8, checksum_bytes);
     sf_put_u64(all + 16, files);
-    memcpy(all + 24, index + skip, index_bytes - skip);
-    n = 24 + index_bytes - skip;
+    memcpy(all + n, index + skip, index_bytes - skip);
+    n += index_bytes - skip;
     memcpy(all + n, checksums, checksum_bytes);
     n += checksum_bytes;
-    for (uint32_t i = 0; i < files; i++, row += FILE_BYTES) {
-        const char *name = strings + sf_get_u32(row + FILE_NAME);
-        memcpy(all + n, name, strlen(name) + 1);
-        n += strlen(name) + 1;
-        memcpy(all + n, row + FILE_SIZE, 24); /* size and hash stand together */
-        n += 24;
+    uint64_t i = 0;
+    for (; i < files; i++, row += FILE_BYTES) {
+        uint64_t at = strings + sf_get_u32(meta + row + FILE_NAME);
+        if (at >= meta_bytes)
+            break;
+        uint64_t bytes = strnlen((const char *)meta + at, meta_bytes - at);
+        memcpy(all + n, meta + at, bytes);
+        all[n + bytes] = 0;
+        memcpy(all + n + bytes + 1, meta + row + FILE_SIZE, 24); /* size and hash stand together */
+        n += bytes + 25;
     }
-    struct sf_hash128 hash = sf_hash128(all, n);
+    if (i == files)
+        hash = sf_hash128(all, n);
     free(all);
     return hash;
 }
@@ -264,9 +271,19 @@ void patch_repair(struct patch *patch)
         if (sf_get_u32(row + SECTION_TYPE) != SECTION_PAYLOAD)
             put_hash(row + SECTION_HASH, sf_hash128(patch->data + offset, bytes));
     }
-    uint64_t index_bytes;
-    unsigned char *index = patch_section(patch, SECTION_INDEX, &index_bytes);
-    if (sf_get_u32(index + INDEX_PARTS) < 1000) /* else a patch made it unreadable: any identity */
-        put_hash(patch->data + HEADER_IDENTITY, identity(patch));
+    put_hash(patch->data + HEADER_IDENTITY, identity(patch));
     patch_repair_header(patch);
+}
+
+unsigned char *patch_row(const struct patch *patch, enum patch_table table, int64_t row)
+{
+    static const uint64_t record[] = {PART_BYTES,  EXTENT_BYTES, TENSOR_BYTES, PLANE_BYTES,
+                                      SHAPE_BYTES, LABEL_BYTES,  NAME_BYTES,   1};
+    static const int count[] = {INDEX_PARTS,  INDEX_EXTENTS, INDEX_TENSORS, INDEX_PLANES,
+                                INDEX_SHAPES, INDEX_LABELS,  INDEX_TENSORS};
+    unsigned char *index = patch_section(patch, SECTION_INDEX, NULL);
+    unsigned char *at = index + INDEX_HEAD_BYTES;
+    for (int t = 0; t < (int)table; t++)
+        at += (uint64_t)sf_get_u32(index + count[t]) * record[t];
+    return at + (uint64_t)row * record[table];
 }

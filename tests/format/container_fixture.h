@@ -29,6 +29,18 @@ void patch_save(const struct patch *patch, const char *path);
 void patch_free(struct patch *patch);
 /* Where the section of this type begins, and how long it is. */
 unsigned char *patch_section(const struct patch *patch, uint32_t type, uint64_t *bytes);
+/* A record of the index; row counts bytes for the strings. */
+enum patch_table {
+    ROW_PART,
+    ROW_EXTENT,
+    ROW_TENSOR,
+    ROW_PLANE,
+    ROW_SHAPE,
+    ROW_LABEL,
+    ROW_NAME,
+    ROW_STRING
+};
+unsigned char *patch_row(const struct patch *patch, enum patch_table table, int64_t row);
 /* Makes section hashes, identity and header hash right again, so that only the patch is wrong. */
 void patch_repair(struct patch *patch);
 /* Only the header's own hash. */
