@@ -1,0 +1,44 @@
+/* convert_plan.h -- what a conversion will write: one row per tensor of the container.
+ *
+ * Built from config and tensor list alone, before a weight is read: every name understood, every
+ * weight the config demands there once and in its shape, every address and byte count final. The plan
+ * owns its arena; it borrows spec and index, which must outlive it. Read-only after building. */
+#ifndef SCOUT_LIBFORMAT_CONVERT_CONVERT_PLAN_H
+#define SCOUT_LIBFORMAT_CONVERT_CONVERT_PLAN_H
+
+#include "libformat/base/arena.h"
+#include "libformat/container/container_write.h"
+#include "libformat/convert/policy.h"
+#include "libformat/hf/hf_index.h"
+
+/* Where the elements of a weight lie: element (o, i) of [out, in] is at
+ * first + o * in + i, or, transposed, at first + i * row_stride + o. */
+struct sf_source {
+    const struct sf_tensor *tensor;
+    bool transposed;
+    int64_t first, row_stride; /* in elements */
+};
+
+struct sf_convert_row {
+    struct sf_entry *entry; /* the layout's: addresses are final, the error is set by conversion */
+    struct sf_source source;
+};
+
+struct sf_convert_plan {
+    struct sf_arena arena;
+    const struct sf_model_spec *spec;
+    const struct sf_hf_index *index;
+    struct sf_layout *layout;
+    int64_t rows;
+    struct sf_convert_row *row; /* in layout order */
+    int64_t parameters, parameters_text;
+    uint64_t source_bytes; /* of tensor data */
+};
+
+/* keep_unknown: tensors whose name means nothing to us are carried unused instead of refused. */
+int sf_convert_plan_build(struct sf_convert_plan *out, const struct sf_model_spec *spec,
+                          const struct sf_hf_index *index, struct sf_policy *policy,
+                          bool keep_unknown, struct sf_err *err);
+void sf_convert_plan_free(struct sf_convert_plan *plan);
+
+#endif

@@ -1,0 +1,22 @@
+/* policy.h -- which weights become NF4 and which stay as they are.
+ *
+ * NF4: attention, shared-expert, dense-MLP and routed-expert matrices. As they are: embedding, head,
+ * router, norms, and all that text training does not use. --keep-bf16 patterns keep more. */
+#ifndef SCOUT_LIBFORMAT_CONVERT_POLICY_H
+#define SCOUT_LIBFORMAT_CONVERT_POLICY_H
+
+#include "libformat/container/entry.h"
+
+struct sf_policy {
+    const char *const *keep; /* shell patterns; '*' also matches '.' and '/' */
+    int64_t keep_count;
+    bool *keep_used; /* [keep_count] set for each pattern that matched a matrix */
+};
+
+/* The encoding of the weight `name` (with the name of the tensor it comes from). Marks patterns. */
+enum sf_encoding sf_policy_encoding(struct sf_policy *policy, enum sf_part part, const char *name,
+                                    const char *source_name);
+/* SF_EINVAL naming the first pattern that never matched. */
+int sf_policy_check_used(const struct sf_policy *policy, struct sf_err *err);
+
+#endif
