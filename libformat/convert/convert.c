@@ -55,7 +55,8 @@ static int copy_overlap(unsigned char *window, uint64_t from, uint64_t bytes,
     uint64_t end = p->address + p->bytes < from + bytes ? p->address + p->bytes : from + bytes;
     if (begin >= end)
         return SF_OK;
-    const unsigned char *src = (const unsigned char *)row->source.tensor->data + (begin - p->address);
+    const unsigned char *src =
+        (const unsigned char *)row->source.tensor->data + (begin - p->address);
     memcpy(window + (begin - from), src, end - begin);
     if (row->entry->role.part == SF_PART_UNUSED)
         return SF_OK;

@@ -6,7 +6,8 @@
 #include "libformat/convert/names.h"
 
 /* The source of every role: one slot per part outside the layers, then per layer one per part.
- * Routed experts share the slot of their fused tensor: EXPERT_GATE holds gate_up, EXPERT_DOWN down. */
+ * Routed experts share the slot of their fused tensor: EXPERT_GATE holds gate_up, EXPERT_DOWN down.
+ */
 struct slots {
     const struct sf_named_tensor **tensor; /* [(layers + 1) * SF_PART_COUNT] */
 };
@@ -84,9 +85,9 @@ static int sort_tensor(struct build *b, const struct sf_named_tensor *t, bool ke
     if (name.kind == SF_NAME_UNUSED || (name.kind == SF_NAME_UNKNOWN && keep_unknown))
         return SF_OK;
     if (name.kind == SF_NAME_UNKNOWN)
-        return sf_fail(err, SF_EFORMAT,
-                       "%s: no weight of a Llama 4 has this name (--keep-unknown carries it unused)",
-                       t->name);
+        return sf_fail(
+            err, SF_EFORMAT,
+            "%s: no weight of a Llama 4 has this name (--keep-unknown carries it unused)", t->name);
     b->plan->parameters_text += count;
     return place(b, t, name, err);
 }
@@ -145,9 +146,9 @@ static int add_role(struct build *b, struct sf_role role, struct sf_err *err)
 
 /* Parts in this order: matrices that are used together lie together. */
 static const enum sf_part dense_parts[] = {
-    SF_PART_Q,           SF_PART_K,           SF_PART_V,          SF_PART_O,
-    SF_PART_SHARED_GATE, SF_PART_SHARED_UP,   SF_PART_SHARED_DOWN, SF_PART_DENSE_GATE,
-    SF_PART_DENSE_UP,    SF_PART_DENSE_DOWN,  SF_PART_INPUT_NORM, SF_PART_POST_NORM,
+    SF_PART_Q,           SF_PART_K,          SF_PART_V,           SF_PART_O,
+    SF_PART_SHARED_GATE, SF_PART_SHARED_UP,  SF_PART_SHARED_DOWN, SF_PART_DENSE_GATE,
+    SF_PART_DENSE_UP,    SF_PART_DENSE_DOWN, SF_PART_INPUT_NORM,  SF_PART_POST_NORM,
     SF_PART_ROUTER,
 };
 static const enum sf_part expert_parts[] = {SF_PART_EXPERT_GATE, SF_PART_EXPERT_UP,
@@ -232,7 +233,8 @@ static int add_rows(struct build *b, bool keep_unknown, struct sf_err *err)
 /* At most: every tensor, plus three for each expert in place of the two fused ones. */
 static uint64_t most_rows(const struct sf_model_spec *spec, const struct sf_hf_index *index)
 {
-    return (uint64_t)sf_hf_index_count(index) + 3 * (uint64_t)spec->layers * (uint64_t)spec->experts;
+    return (uint64_t)sf_hf_index_count(index) +
+           3 * (uint64_t)spec->layers * (uint64_t)spec->experts;
 }
 
 int sf_convert_plan_build(struct sf_convert_plan *out, const struct sf_model_spec *spec,

@@ -1,8 +1,9 @@
 /* convert_plan.h -- what a conversion will write: one row per tensor of the container.
  *
  * Built from config and tensor list alone, before a weight is read: every name understood, every
- * weight the config demands there once and in its shape, every address and byte count final. The plan
- * owns its arena; it borrows spec and index, which must outlive it. Read-only after building. */
+ * weight the config demands there once and in its shape, every address and byte count final. The
+ * plan owns its arena; it borrows spec and index, which must outlive it. Read-only after building.
+ */
 #ifndef SCOUT_LIBFORMAT_CONVERT_CONVERT_PLAN_H
 #define SCOUT_LIBFORMAT_CONVERT_CONVERT_PLAN_H
 

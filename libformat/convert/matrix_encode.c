@@ -34,8 +34,8 @@ void sf_encode_scratch_close(struct sf_encode_scratch *scratch)
     *scratch = (struct sf_encode_scratch){0};
 }
 
-/* dst[rows][in] = src[i * stride + o]: columns of the source become rows. Blocked so that both sides
- * stay in cache. */
+/* dst[rows][in] = src[i * stride + o]: columns of the source become rows. Blocked so that both
+ * sides stay in cache. */
 #define DEFINE_TURN(name, type)                                                                    \
     static void name(type *dst, const unsigned char *src, int64_t stride, int64_t rows,            \
                      int64_t in)                                                                   \
@@ -44,8 +44,8 @@ void sf_encode_scratch_close(struct sf_encode_scratch *scratch)
         for (int64_t i0 = 0; i0 < in; i0 += EDGE)                                                  \
             for (int64_t o = 0; o < rows; o++)                                                     \
                 for (int64_t i = i0; i < in && i < i0 + EDGE; i++)                                 \
-                    memcpy(&dst[o * in + i],                                                       \
-                           src + (uint64_t)(i * stride + o) * sizeof(type), sizeof(type));         \
+                    memcpy(&dst[o * in + i], src + (uint64_t)(i * stride + o) * sizeof(type),      \
+                           sizeof(type));                                                          \
     }
 DEFINE_TURN(turn_16, uint16_t)
 DEFINE_TURN(turn_32, uint32_t)
@@ -107,7 +107,8 @@ static int64_t tile_rows(const struct sf_entry *e, int64_t first_row)
     return left < SF_ENCODE_TILE_ROWS ? left : SF_ENCODE_TILE_ROWS;
 }
 
-/* Codes of all tiles, absmax of all blocks. A tile of 64 rows holds whole blocks, whatever `in` is. */
+/* Codes of all tiles, absmax of all blocks. A tile of 64 rows holds whole blocks, whatever `in` is.
+ */
 static int encode_codes(uint8_t *codes, struct sf_convert_row *row, struct sf_encode_scratch *s,
                         struct sf_err *err)
 {
@@ -117,7 +118,8 @@ static int encode_codes(uint8_t *codes, struct sf_convert_row *row, struct sf_en
         int64_t n = tile_rows(e, r) * in, first = r * in;
         struct sf_nf4_findings found = {.first_bad = -1};
         const void *src = source_rows(row, r, tile_rows(e, r), s->tile);
-        sf_nf4_encode(codes + first / 2, s->absmax + first / SF_NF4_BLOCK, src, e->dtype, n, &found);
+        sf_nf4_encode(codes + first / 2, s->absmax + first / SF_NF4_BLOCK, src, e->dtype, n,
+                      &found);
         if (found.nan_count || found.inf_count)
             return sf_fail(err, SF_ENUMERIC, "%s: element %lld of [out, in] is NaN or Inf", e->name,
                            (long long)(first + found.first_bad));

@@ -9,8 +9,8 @@
 
 /* Working memory of one worker, sized for the largest matrix of a plan. */
 struct sf_encode_scratch {
-    void *block;  /* the one allocation behind the rest */
-    void *tile;   /* SF_ENCODE_TILE_ROWS rows of the widest matrix, source elements */
+    void *block;   /* the one allocation behind the rest */
+    void *tile;    /* SF_ENCODE_TILE_ROWS rows of the widest matrix, source elements */
     float *absmax; /* one per block of the largest matrix */
 };
 enum { SF_ENCODE_TILE_ROWS = 64 };
@@ -25,8 +25,8 @@ void sf_encode_scratch_close(struct sf_encode_scratch *scratch);
 int sf_matrix_encode(unsigned char *extent, uint64_t base, struct sf_convert_row *row,
                      struct sf_encode_scratch *scratch, struct sf_err *err);
 
-/* SF_ENUMERIC naming the first NaN or Inf among `count` elements; `first` is the index of elements[0]
- * in its tensor. */
+/* SF_ENUMERIC naming the first NaN or Inf among `count` elements; `first` is the index of
+ * elements[0] in its tensor. */
 int sf_check_finite(const void *elements, enum sf_dtype dtype, int64_t first, int64_t count,
                     const char *name, struct sf_err *err);
 

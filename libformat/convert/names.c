@@ -54,9 +54,9 @@ static bool ends_with(const char *text, const char *suffix)
 static bool is_packed(const char *name)
 {
     static const char *const suffixes[] = {
-        ".absmax",        ".quant_map",     ".nested_absmax", ".nested_quant_map",
-        ".weight_packed", ".weight_scale",  ".weight_shape",  ".weight_zero_point",
-        ".input_scale",   "_proj_scale",    "_weight_scale",  "_input_scale",
+        ".absmax",        ".quant_map",    ".nested_absmax", ".nested_quant_map",
+        ".weight_packed", ".weight_scale", ".weight_shape",  ".weight_zero_point",
+        ".input_scale",   "_proj_scale",   "_weight_scale",  "_input_scale",
     };
     if (strstr(name, ".quant_state."))
         return true;

@@ -1,7 +1,7 @@
 /* policy.h -- which weights become NF4 and which stay as they are.
  *
- * NF4: attention, shared-expert, dense-MLP and routed-expert matrices. As they are: embedding, head,
- * router, norms, and all that text training does not use. --keep-bf16 patterns keep more. */
+ * NF4: attention, shared-expert, dense-MLP and routed-expert matrices. As they are: embedding,
+ * head, router, norms, and all that text training does not use. --keep-bf16 patterns keep more. */
 #ifndef SCOUT_LIBFORMAT_CONVERT_POLICY_H
 #define SCOUT_LIBFORMAT_CONVERT_POLICY_H
 
