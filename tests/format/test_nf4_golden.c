@@ -296,8 +296,7 @@ static Suite *nf4_golden_suite(void)
     TCase *tc = tcase_create("nf4_golden");
     tcase_set_timeout(tc, 120);
     tcase_add_test(tc, formulas_byte_for_byte);
-    if (sf_file_exists(scout_source_path(LIBRARY_RESULTS)))
-        tcase_add_test(tc, library_byte_for_byte);
+    tcase_add_test(tc, library_byte_for_byte);
     tcase_add_test(tc, every_matrix_of_tiny_scout);
     suite_add_tcase(suite, tc);
     return suite;
