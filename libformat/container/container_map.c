@@ -77,16 +77,17 @@ static int read_sections(struct sf_map *map, struct sf_err *err)
 
 static void fill_info(struct sf_map *map)
 {
-    map->info = (struct sf_container_info){.version_major = map->header.major,
-                                           .version_minor = map->header.minor,
-                                           .file_bytes = map->header.file_bytes,
-                                           .payload_bytes =
-                                               header_find(&map->header, SECTION_PAYLOAD)->bytes,
-                                           .extent_align = (uint32_t)1 << map->header.extent_log2,
-                                           .chunk_bytes = (uint32_t)1 << map->header.chunk_log2,
-                                           .tensors = map->index.entries,
-                                           .extents = map->index.extents,
-                                           .files = map->metadata.files};
+    map->info = (struct sf_container_info){
+        .version_major = map->header.major,
+        .version_minor = map->header.minor,
+        .file_bytes = map->header.file_bytes,
+        .payload_bytes = header_find(&map->header, SECTION_PAYLOAD)->bytes,
+        .payload_offset = header_find(&map->header, SECTION_PAYLOAD)->offset,
+        .extent_align = (uint32_t)1 << map->header.extent_log2,
+        .chunk_bytes = (uint32_t)1 << map->header.chunk_log2,
+        .tensors = map->index.entries,
+        .extents = map->index.extents,
+        .files = map->metadata.files};
     hash128_put(map->info.identity, map->header.identity);
 }
 

@@ -25,6 +25,7 @@ const char *sf_map_path(const struct sf_map *map);
 struct sf_container_info {
     uint32_t version_major, version_minor;
     uint64_t file_bytes, payload_bytes;
+    uint64_t payload_offset; /* where payload address 0 lies in the file */
     uint32_t extent_align, chunk_bytes;
     int64_t tensors, extents, files;
     unsigned char identity[16]; /* hash over uncompressed content: equal models, equal identity */
