@@ -7,13 +7,21 @@
 #include "kernels/head_loss.h"
 #include "kernels/linear.h"
 #include "kernels/rmsnorm.h"
+#include "libformat/base/mem.h"
 #include "train/model_pass.h"
 
 /* ---- buffers ---- */
 
-uint64_t sft_pass_activation_bytes(int64_t count)
+static uint64_t bytes_of(int64_t rows, int64_t cols, uint64_t element)
 {
-    return (uint64_t)count * sizeof(float);
+    uint64_t bytes;
+    bool fits = sf_mul(&bytes, (uint64_t)rows, (uint64_t)cols) && sf_mul(&bytes, bytes, element);
+    return fits ? bytes : UINT64_MAX;
+}
+
+uint64_t sft_pass_activation_bytes(int64_t rows, int64_t cols)
+{
+    return bytes_of(rows, cols, sizeof(float));
 }
 
 static const char *layer_name(char *text, size_t bytes, const struct sft_pass *pass,
@@ -31,14 +39,14 @@ int32_t sft_pass_activation(struct sft_pass *pass, enum sft_kind kind, int64_t c
 {
     char text[96];
     return sft_tape_buffer(pass->tape, SFT_STEP, kind,
-                           sft_pass_activation_bytes(pass->shape.rows * cols), "%s",
+                           sft_pass_activation_bytes(pass->shape.rows, cols), "%s",
                            layer_name(text, sizeof text, pass, name));
 }
 
 int32_t sft_pass_small(struct sft_pass *pass, int64_t count, const char *name)
 {
     char text[96];
-    return sft_tape_buffer(pass->tape, SFT_STEP, SFT_SMALL, (uint64_t)count * 4, "%s",
+    return sft_tape_buffer(pass->tape, SFT_STEP, SFT_SMALL, bytes_of(count, 1, 4), "%s",
                            layer_name(text, sizeof text, pass, name));
 }
 
@@ -172,7 +180,7 @@ static int32_t layer_output(struct sft_pass *pass, int32_t number)
     if (!pass->probing)
         return sft_pass_activation(pass, SFT_RESIDUAL, pass->spec->hidden, "out");
     pass->ports->hidden[number] =
-        port(pass, sft_pass_activation_bytes(pass->shape.rows * pass->spec->hidden), name);
+        port(pass, sft_pass_activation_bytes(pass->shape.rows, pass->spec->hidden), name);
     return pass->ports->hidden[number];
 }
 
@@ -271,7 +279,7 @@ static bool make_ports(struct sft_pass *pass)
     if (!pass->probing)
         return true;
     uint64_t layers = (uint64_t)pass->spec->layers;
-    p->logits = port(pass, rows * (uint64_t)pass->spec->vocabulary * 4, "logits");
+    p->logits = port(pass, bytes_of(pass->shape.rows, pass->spec->vocabulary, 4), "logits");
     p->hidden = sf_arena_array(pass->tape->arena, layers, sizeof *p->hidden);
     p->router = sf_arena_array(pass->tape->arena, layers, sizeof *p->router);
     if (p->router)

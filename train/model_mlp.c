@@ -18,7 +18,7 @@ static const struct mlp_parts expert_parts = {SF_PART_EXPERT_GATE, SF_PART_EXPER
 
 static struct sft_ref up_half(const struct sft_mlp *mlp, int32_t buffer)
 {
-    return sft_at(buffer, sft_pass_activation_bytes(mlp->width));
+    return sft_at(buffer, sft_pass_activation_bytes(1, mlp->width));
 }
 
 static void mlp_forward(struct sft_pass *pass, struct sft_mlp *mlp, const struct mlp_parts *parts,

@@ -65,7 +65,8 @@ int32_t sft_pass_activation(struct sft_pass *pass, enum sft_kind kind, int64_t c
                             const char *name);
 /* `count` elements of float32 or int32 whatever the back end. */
 int32_t sft_pass_small(struct sft_pass *pass, int64_t count, const char *name);
-uint64_t sft_pass_activation_bytes(int64_t count);
+/* rows * cols activations, UINT64_MAX (which no packer takes) when that does not fit. */
+uint64_t sft_pass_activation_bytes(int64_t rows, int64_t cols);
 int32_t sft_pass_weight(struct sft_pass *pass, enum sf_part part);
 
 /* model.c: linears. y = linear(x); dx (SFT_NONE: nobody reads it), da, db from dy. */

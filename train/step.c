@@ -373,6 +373,7 @@ static int run_batch(struct sft_loss *out, struct sft_step *step, const struct s
 
 int sft_step_zero_gradients(struct sft_step *step, struct sf_err *err)
 {
+    assert(step->config.lora && step->config.lora->training);
     return run_nodes(step, &step->zero, 0, step->zero.nodes, err);
 }
 
@@ -395,6 +396,7 @@ int sft_step_forward_backward(struct sft_loss *out, struct sft_step *step,
 int sft_step_update(float *norm, struct sft_step *step, double learning_rate, int64_t number,
                     struct sf_err *err)
 {
+    assert(step->config.lora && step->config.lora->training);
     const struct sft_tape *tape = &step->update;
     struct sk_adamw_hyper hyper = {.learning_rate = learning_rate, .step = number};
     fill_port(step, tape, step->hyper, &hyper, sizeof hyper);

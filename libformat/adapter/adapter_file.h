@@ -37,20 +37,22 @@ struct sf_adapter {
     struct sf_adapter_module *module;
 };
 
-/* "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight" in `arena`. which: 'A' or 'B'. */
+/* "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight" in `arena`. which: 'A' or 'B'.
+ */
 char *sf_adapter_key(struct sf_arena *arena, enum sf_adapter_prefix prefix, struct sf_role role,
                      char which);
 /* "q_proj", "shared_expert.gate_proj", ...: the last names of the module's path; NULL if the part
  * is not one PEFT can wrap as a linear module. */
 const char *sf_adapter_module_name(enum sf_part part);
 
-/* Reads a PEFT adapter; tensors are converted to float32 into `arena`. Every key must be understood,
- * every module complete (A and B), every shape right for `spec`: nothing is skipped. */
+/* Reads a PEFT adapter; tensors are converted to float32 into `arena`. Every key must be
+ * understood, every module complete (A and B), every shape right for `spec`: nothing is skipped. */
 int sf_adapter_read(struct sf_adapter *out, struct sf_arena *arena, const char *directory,
                     const struct sf_model_spec *spec, struct sf_err *err);
 /* Writes both files, each by temporary name, fsync, rename; creates the directory. target_modules
- * is a list of names for the text class and a full-match pattern that leaves the vision tower alone
- * for the multimodal class. */
-int sf_adapter_write(const char *directory, const struct sf_adapter *adapter, struct sf_err *err);
+ * matches the adapter's modules and nothing else in a model of `spec`: a list of names for the text
+ * class, a full-match pattern that leaves the vision tower alone for the multimodal class. */
+int sf_adapter_write(const char *directory, const struct sf_adapter *adapter,
+                     const struct sf_model_spec *spec, struct sf_err *err);
 
 #endif

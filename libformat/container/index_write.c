@@ -214,7 +214,7 @@ static int compare_hash(const void *a, const void *b)
 }
 
 /* Strictly ascending hashes: that no name stands twice can then be seen in one pass. Two different
- * names with one 64-bit hash are refused here; for a million names that is once in 10^7 models. */
+ * names with one 64-bit hash are refused here; for a million names the chance is 3e-8. */
 static int write_names(struct index_writer *w, struct sf_err *err)
 {
     int64_t count = w->layout->entries;

@@ -21,7 +21,7 @@ enum {
     LAYOUT_CHUNK_LOG2 = 16,    /* what we write; a reader takes 12..30 */
     LAYOUT_LOG2_MIN = 12,
     LAYOUT_LOG2_MAX = 30,
-    LAYOUT_NAME_MAX = 1024, /* bytes of a name, without its NUL */
+    LAYOUT_NAME_MAX = 4096, /* bytes of a name, without its NUL */
     LAYOUT_NO_ID = -1       /* as u32 0xffffffff: no such plane */
 };
 

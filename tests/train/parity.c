@@ -1,11 +1,11 @@
 #include "tests/train/parity.h"
 
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "libformat/base/file.h"
-#include "libformat/base/mem.h"
+#include "libformat/convert/convert.h"
 #include "libformat/hf/hf_config.h"
 #include "tests/support/support.h"
 
@@ -18,98 +18,68 @@ static const char *golden(const char *preset, const char *rest)
     return scout_source_path(name);
 }
 
-/* ---- the checkpoint as views: experts turned, everything else as it lies in the file ---- */
-
-static const char *const tensor_name[SF_PART_COUNT] = {
-    [SF_PART_EMBEDDING] = "model.embed_tokens.weight",
-    [SF_PART_FINAL_NORM] = "model.norm.weight",
-    [SF_PART_HEAD] = "lm_head.weight",
-    [SF_PART_INPUT_NORM] = "input_layernorm.weight",
-    [SF_PART_POST_NORM] = "post_attention_layernorm.weight",
-    [SF_PART_Q] = "self_attn.q_proj.weight",
-    [SF_PART_K] = "self_attn.k_proj.weight",
-    [SF_PART_V] = "self_attn.v_proj.weight",
-    [SF_PART_O] = "self_attn.o_proj.weight",
-    [SF_PART_ROUTER] = "feed_forward.router.weight",
-    [SF_PART_SHARED_GATE] = "feed_forward.shared_expert.gate_proj.weight",
-    [SF_PART_SHARED_UP] = "feed_forward.shared_expert.up_proj.weight",
-    [SF_PART_SHARED_DOWN] = "feed_forward.shared_expert.down_proj.weight",
-    [SF_PART_DENSE_GATE] = "feed_forward.gate_proj.weight",
-    [SF_PART_DENSE_UP] = "feed_forward.up_proj.weight",
-    [SF_PART_DENSE_DOWN] = "feed_forward.down_proj.weight",
-    [SF_PART_EXPERT_GATE] = "feed_forward.experts.gate_up_proj",
-    [SF_PART_EXPERT_UP] = "feed_forward.experts.gate_up_proj",
-    [SF_PART_EXPERT_DOWN] = "feed_forward.experts.down_proj",
-};
-
-static const struct sf_tensor *find_tensor(const struct parity *p, struct sf_role role)
-{
-    char name[128];
-    if (role.layer < 0)
-        snprintf(name, sizeof name, "%s", tensor_name[role.part]);
-    else
-        snprintf(name, sizeof name, "model.layers.%d.%s", role.layer, tensor_name[role.part]);
-    return sf_hf_index_find(p->checkpoint, name);
-}
-
-/* [E, in, out] holds this expert's matrix turned, gate and up side by side along `out`. */
-static int turn_expert(struct sk_matrix *out, struct parity *p, const struct sf_tensor *from,
-                       struct sf_role role, struct sf_err *err)
-{
-    struct sf_shape shape = sf_spec_shape(&p->spec, role.part);
-    int64_t rows = shape.dim[0], cols = shape.dim[1], stride = from->shape.dim[2];
-    int64_t first = role.part == SF_PART_EXPERT_UP ? rows : 0, expert = role.expert;
-    if (p->swap_experts && expert < 2)
-        expert = 1 - expert;
-    const uint16_t *data = (const uint16_t *)from->data + expert * cols * stride + first;
-    uint16_t *turned = sf_arena_array(&p->arena, (uint64_t)(rows * cols), sizeof *turned);
-    if (!turned)
-        return sf_fail(err, SF_ENOMEM, "no memory");
-    for (int64_t r = 0; r < rows; r++)
-        for (int64_t c = 0; c < cols; c++)
-            turned[r * cols + c] = data[c * stride + r];
-    *out = (struct sk_matrix){.format = SK_FORMAT_BF16, .rows = rows, .cols = cols, .data = turned};
-    return SF_OK;
-}
-
-static int checkpoint_view(struct sk_matrix *out, void *context, struct sf_role role,
-                           struct sf_err *err)
-{
-    struct parity *p = context;
-    const struct sf_tensor *from = find_tensor(p, role);
-    if (!from || from->dtype != SF_BF16)
-        return sf_fail(err, SF_ENOENT, "the checkpoint has no such tensor in bf16");
-    if (sf_part_is_expert(role.part))
-        return turn_expert(out, p, from, role, err);
-    /* Checkpoint data may lie on odd addresses; kernels want whole elements. */
-    void *copy = sf_arena_alloc(&p->arena, from->bytes);
-    if (!copy)
-        return sf_fail(err, SF_ENOMEM, "no memory");
-    memcpy(copy, from->data, from->bytes);
-    *out = (struct sk_matrix){.format = SK_FORMAT_BF16,
-                              .rows = from->shape.rank == 2 ? from->shape.dim[0] : 1,
-                              .cols = from->shape.dim[from->shape.rank - 1],
-                              .data = copy};
-    return SF_OK;
-}
-
 /* scout_base differs from scout in its config alone; the weights are there once. */
 static const char *weights_of(const char *preset)
 {
     return strcmp(preset, "scout_base") == 0 ? "scout" : preset;
 }
 
+/* The checkpoint as a container that keeps every matrix in bf16. */
+static void convert(const char *path, struct sf_arena *arena, const char *preset)
+{
+    struct sf_err err = {0};
+    struct sf_hf_index *index;
+    struct sf_model_spec spec;
+    struct sf_convert_plan plan;
+    char *config;
+    uint64_t bytes;
+    static const char *const keep[] = {"*"};
+    bool used[1] = {false};
+    struct sf_policy policy = {.keep = keep, .keep_count = 1, .keep_used = used};
+    assert_ok(
+        sf_read_file(&config, &bytes, arena, golden(preset, "model/config.json"), 1 << 20, &err),
+        err);
+    assert_ok(sf_hf_config_parse(&spec, arena, config, bytes, &err), err);
+    assert_ok(sf_hf_index_open(&index, golden(weights_of(preset), "model"), &err), err);
+    assert_ok(sf_convert_plan_build(&plan, &spec, index, &policy, false, &err), err);
+    struct sf_carried_file file = {"config.json", config, bytes};
+    struct sf_convert_options options = {.threads = 2,
+                                         .model_id = preset,
+                                         .converter = "test",
+                                         .options_text = "keep-bf16=*",
+                                         .file = &file,
+                                         .files = 1};
+    assert_ok(sf_convert_run(&plan, path, &options, &err), err);
+    sf_convert_plan_free(&plan);
+    sf_hf_index_close(index);
+}
+
+/* Another image's views, with experts 0 and 1 in each other's place. */
+static int swapped_view(struct sk_matrix *out, void *context, struct sf_role role,
+                        struct sf_err *err)
+{
+    const struct sft_image *image = context;
+    int32_t expert = role.expert < 0 ? 0 : role.expert ^ (role.expert < 2);
+    (void)err;
+    *out = sft_image_matrices(image, role)[expert];
+    return SF_OK;
+}
+
 static void open_model(struct parity *p, const char *preset)
 {
     struct sf_err err = {0};
-    char *text;
+    char *text, file[64];
     uint64_t bytes;
-    assert_ok(
-        sf_read_file(&text, &bytes, &p->arena, golden(preset, "model/config.json"), 1 << 20, &err),
-        err);
+    snprintf(file, sizeof file, "%s-%d.scout", preset, (int)getpid()); /* cases may run at once */
+    const char *path = scout_scratch_path(file);
+    convert(path, &p->arena, preset);
+    assert_ok(sf_map_open(&p->map, path, &err), err);
+    assert_ok(sf_map_read_file(&text, &bytes, p->map, "config.json", &p->arena, &err), err);
     assert_ok(sf_hf_config_parse(&p->spec, &p->arena, text, bytes, &err), err);
-    assert_ok(sf_hf_index_open(&p->checkpoint, golden(weights_of(preset), "model"), &err), err);
-    assert_ok(sft_image_open_views(&p->image, &p->spec, checkpoint_view, p, &err), err);
+    assert_ok(sft_image_open(&p->straight, p->map, &p->spec, &err), err);
+    p->image = p->straight;
+    if (p->swap_experts)
+        assert_ok(sft_image_open_views(&p->image, &p->spec, swapped_view, p->straight, &err), err);
 }
 
 static void open_adapter(struct parity *p, const char *preset, const char *variant)
@@ -140,8 +110,10 @@ void parity_close(struct parity *p)
 {
     sf_safetensors_close(p->reference);
     sf_safetensors_close(p->base);
-    sft_image_close(p->image);
-    sf_hf_index_close(p->checkpoint);
+    if (p->image != p->straight)
+        sft_image_close(p->image);
+    sft_image_close(p->straight);
+    sf_map_close(p->map);
     sft_lora_free(&p->lora);
     sf_arena_free(&p->arena);
 }

@@ -5,15 +5,15 @@
 #ifndef SCOUT_TESTS_TRAIN_PARITY_H
 #define SCOUT_TESTS_TRAIN_PARITY_H
 
-#include "libformat/hf/hf_index.h"
+#include "libformat/hf/safetensors.h"
 #include "train/probe.h"
 
 struct parity {
     struct sf_arena arena;
-    struct sf_hf_index *checkpoint;
+    struct sf_map *map; /* the checkpoint, converted with every matrix kept in bf16 */
     struct sf_safetensors *base, *reference; /* base has the inputs */
     struct sf_model_spec spec;
-    struct sft_image *image;
+    struct sft_image *image, *straight; /* straight: as the container has them */
     struct sft_lora lora;
     bool adapted;      /* lora_linear */
     bool swap_experts; /* set before parity_open: experts 0 and 1 of every layer change places */

@@ -112,11 +112,16 @@ static void promote(struct item *item, int32_t at)
     item[0] = first;
 }
 
+static bool good_enough(const struct attempt *t)
+{
+    return t->best <= t->bound + t->bound / 256;
+}
+
 /* One order, then a few more tries with whatever sticks out on top placed first. */
 static void try_order(struct attempt *t, enum order order)
 {
     sort_items(t->item, t->interval, t->count, order);
-    for (int round = 0; round < ROUNDS && t->best > t->bound; round++) {
+    for (int round = 0; round < ROUNDS && !good_enough(t); round++) {
         int32_t top;
         uint64_t bytes = place_all(&top, t->interval, t->item, t->count, t->placed);
         if (bytes < t->best) {

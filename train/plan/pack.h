@@ -3,9 +3,9 @@
  * Two buffers may share bytes only when no node needs both. Finding the smallest block is NP-hard;
  * this is greedy best fit, run over a few fixed orders (by size, by size times lifetime, by birth),
  * each tried again a few times with the buffer that sticks out on top placed first; the smallest
- * result is taken. Deterministic. Offsets and the block are multiples of
- * SFT_BLOCK_ALIGN. What is alive at the fullest node is the lower bound that the result is held
- * against (sft_tape.live_bytes). */
+ * result is taken, or the first within 0.4 % of the bound. Deterministic. Offsets and the block are
+ * multiples of SFT_BLOCK_ALIGN. What is alive at the fullest node is the lower bound that the
+ * result is held against (sft_tape.live_bytes). */
 #ifndef SCOUT_TRAIN_PLAN_PACK_H
 #define SCOUT_TRAIN_PLAN_PACK_H
 

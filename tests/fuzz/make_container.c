@@ -1,0 +1,22 @@
+/* Writes the container fixture of the format suites to argv[1], for fuzz_container. */
+#include "tests/format/container_fixture.h"
+
+static const char *path;
+
+START_TEST(write_it)
+{
+    fixture_write(path);
+}
+END_TEST
+
+int main(int argc, char **argv)
+{
+    if (argc != 2)
+        return 2;
+    path = argv[1];
+    Suite *s = suite_create("make_container");
+    TCase *t = tcase_create("make_container");
+    tcase_add_test(t, write_it);
+    suite_add_tcase(s, t);
+    return scout_test_run(s);
+}
