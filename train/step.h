@@ -14,7 +14,7 @@
 #include "train/lora.h"
 #include "train/model.h"
 #include "train/plan/plan.h"
-#include "train/plan/policy.h"
+#include "train/plan/memory_policy.h"
 
 /* One micro-batch: rows of documents, end to end. Borrowed during a call. */
 struct sft_batch {

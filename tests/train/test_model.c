@@ -6,7 +6,7 @@
 #include "kernels/linear.h"
 #include "tests/support/support.h"
 #include "tests/train/tiny.h"
-#include "train/plan/policy.h"
+#include "train/plan/memory_policy.h"
 
 static struct sf_arena arena;
 

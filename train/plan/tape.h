@@ -1,11 +1,11 @@
 /* tape.h -- a training step as data: op nodes over buffers, emitted once for a shape.
  *
  * The model emits nodes in execution order, forward then backward. A buffer is bytes with a class
- * (where they live) and a kind (what they are). A policy relabels buffers (policy.h); finishing a
- * tape then drops nodes whose results nobody reads (prune.h), makes forgotten activations again
- * where the backward wants them (recompute.h), measures workspaces, computes lifetimes and packs
- * the step block (pack.h). The plan adds up (plan.h); the executor fills pointers into the nodes
- * and runs them (train/step.h). So the plan is the tape, not executed.
+ * (where they live) and a kind (what they are). A policy relabels buffers (memory_policy.h);
+ * finishing a tape then drops nodes whose results nobody reads (prune.h), makes forgotten
+ * activations again where the backward wants them (recompute.h), measures workspaces, computes
+ * lifetimes and packs the step block (pack.h). The plan adds up (plan.h); the executor fills
+ * pointers into the nodes and runs them (train/step.h). So the plan is the tape, not executed.
  *
  * Life: everything lives in one arena; a tape is read-only once finished. Host only, no CUDA
  * header. Threads: one tape is emitted by one thread; a finished one may be read by any number. */

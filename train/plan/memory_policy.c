@@ -1,4 +1,4 @@
-#include "train/plan/policy.h"
+#include "train/plan/memory_policy.h"
 
 #include <string.h>
 

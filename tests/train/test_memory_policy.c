@@ -1,4 +1,4 @@
-#include "train/plan/policy.h"
+#include "train/plan/memory_policy.h"
 
 #include "tests/support/support.h"
 
@@ -40,7 +40,7 @@ END_TEST
 
 static Suite *policy_suite(void)
 {
-    Suite *suite = suite_create("policy");
+    Suite *suite = suite_create("memory_policy");
     TCase *tc = tcase_create("policy");
     tcase_add_test(tc, names_go_both_ways);
     tcase_add_test(tc, layers_forgets_activations_inside_layers_only);

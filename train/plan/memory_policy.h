@@ -1,9 +1,9 @@
-/* policy.h -- which activations are kept for the backward: labels on buffers, nothing else.
+/* memory_policy.h -- which activations are kept for the backward: labels on buffers, nothing else.
  *
  * A policy runs between emitting and finishing a tape and changes classes from STEP to RECOMPUTE.
  * The mechanism that acts on the label is recompute.h's; the model has no branch for it. */
-#ifndef SCOUT_TRAIN_PLAN_POLICY_H
-#define SCOUT_TRAIN_PLAN_POLICY_H
+#ifndef SCOUT_TRAIN_PLAN_MEMORY_POLICY_H
+#define SCOUT_TRAIN_PLAN_MEMORY_POLICY_H
 
 #include "train/plan/tape.h"
 
