@@ -1,0 +1,218 @@
+/* Datasets: what becomes a row, what is left out, and what is refused with its place. */
+#include "tests/support/support.h"
+
+#include <string.h>
+
+#include "libformat/base/file.h"
+#include "train/data/dataset.h"
+
+enum { VOCABULARY = 2064 };
+
+static struct sf_tokenizer *tokenizer;
+static struct sf_err err;
+static struct sft_dataset data;
+static const char *files[4];
+
+static void setup(void)
+{
+    struct sf_arena arena = {0};
+    char *text;
+    uint64_t bytes;
+    assert_ok(sf_read_file(&text, &bytes, &arena,
+                           scout_source_path("examples/tiny-scout/tokenizer.json"), 1 << 24, &err),
+              err);
+    assert_ok(sf_tokenizer_open(&tokenizer, text, bytes, &err), err);
+    sf_arena_free(&arena);
+    data = (struct sft_dataset){0};
+}
+
+static void teardown(void)
+{
+    sft_dataset_free(&data);
+    sf_tokenizer_close(tokenizer);
+}
+
+static const char *put(const char *name, const char *text)
+{
+    const char *path = scout_scratch_path(name);
+    assert_ok(sf_write_file(path, text, strlen(text), &err), err);
+    return path;
+}
+
+static struct sft_dataset_config config(enum sft_text_mode mode, int64_t length, const char *first,
+                                        const char *second)
+{
+    files[0] = first;
+    files[1] = second;
+    return (struct sft_dataset_config){.file = files,
+                                       .files = second ? 2 : 1,
+                                       .tokenizer = tokenizer,
+                                       .vocabulary = VOCABULARY,
+                                       .max_length = length,
+                                       .mode = mode};
+}
+
+/* ids of a text by the tokenizer alone. */
+static struct sf_ids encode(const char *text, bool special)
+{
+    struct sf_tokenizer_scratch *scratch;
+    struct sf_ids ids = {0};
+    assert_ok(sf_tokenizer_scratch_open(&scratch, tokenizer, &err), err);
+    assert_ok(sf_tokenizer_encode(&ids, tokenizer, text, strlen(text), special, scratch, &err),
+              err);
+    sf_tokenizer_scratch_close(scratch);
+    return ids;
+}
+
+START_TEST(blocks_are_cut_from_all_text)
+{
+    const char *a = "Call me Ishmael. Some years ago, ";
+    struct sft_dataset_config c = config(
+        SFT_TEXT_BLOCKS, 4, put("a.txt", a),
+        put("b.jsonl", "{\"text\": \"never mind how long \"}\n\n  \r\n{\"text\":\"precisely, \"}"));
+    struct sf_ids first = encode(a, false), x = encode("never mind how long ", false),
+                  y = encode("precisely, ", false);
+    assert_ok(sf_ids_append(&first, x.id, x.count, &err), err);
+    assert_ok(sf_ids_append(&first, y.id, y.count, &err), err);
+    assert_ok(sft_dataset_open(&data, &c, &err), err);
+    ck_assert_int_eq(data.rows, first.count / 4);
+    ck_assert_int_eq(data.tail_tokens, first.count % 4);
+    ck_assert_int_eq(data.tokens, data.rows * 4);
+    ck_assert_int_eq(data.targets, data.rows * 3);
+    ck_assert(memcmp(data.id, first.id, (size_t)data.tokens * 4) == 0);
+    for (int64_t i = 0; i < data.tokens; i++)
+        ck_assert_int_eq(data.target[i], i % 4 == 3 ? SFT_NO_TARGET : first.id[i + 1]);
+    ck_assert_int_eq(data.start[data.rows], data.tokens);
+    sf_ids_free(&first), sf_ids_free(&x), sf_ids_free(&y);
+}
+END_TEST
+
+START_TEST(documents_are_rows_of_their_own)
+{
+    struct sft_dataset_config c =
+        config(SFT_TEXT_DOCUMENTS, 6,
+               put("d.jsonl", "{\"text\": \"one two\"}\n{\"text\": \"a much longer document than "
+                              "that, cut at six tokens\", \"meta\": {\"k\": 1}}\n"),
+               NULL);
+    struct sf_ids one, two;
+    c.add_special = true;
+    one = encode("one two", true);
+    two = encode("a much longer document than that, cut at six tokens", true);
+    assert_ok(sft_dataset_open(&data, &c, &err), err);
+    ck_assert_int_eq(one.id[0], 2048);
+    ck_assert_int_eq(data.rows, 2);
+    ck_assert_int_eq(sft_dataset_length(&data, 0), one.count);
+    ck_assert_int_eq(sft_dataset_length(&data, 1), 6);
+    ck_assert(memcmp(data.id + one.count, two.id, 6 * 4) == 0);
+    ck_assert_int_eq(data.truncated_rows, 1);
+    ck_assert_int_eq(data.truncated_tokens, two.count - 6);
+    ck_assert_int_eq(data.longest, 6);
+    ck_assert_int_eq(data.target[one.count - 1], SFT_NO_TARGET);
+    sf_ids_free(&one), sf_ids_free(&two);
+}
+END_TEST
+
+START_TEST(ids_are_taken_as_they_are)
+{
+    struct sft_dataset_config c =
+        config(SFT_TEXT_BLOCKS, 4,
+               put("i.jsonl", "{\"input_ids\": [1, 2, 3], \"attention_mask\": [1,1,1]}\n"
+                              "{\"input_ids\": [4, 5, 6, 7], \"labels\": [9, -100, 8, -100]}\n"),
+               NULL);
+    const int32_t id[] = {1, 2, 3, 4, 5, 6, 7}, target[] = {2, 3, -100, -100, 8, -100, -100};
+    c.tokenizer = NULL;
+    assert_ok(sft_dataset_open(&data, &c, &err), err);
+    ck_assert_int_eq(data.rows, 2);
+    ck_assert(memcmp(data.id, id, sizeof id) == 0);
+    ck_assert(memcmp(data.target, target, sizeof target) == 0);
+    ck_assert_int_eq(data.targets, 3);
+    ck_assert_int_eq(data.longest, 4);
+}
+END_TEST
+
+static const struct {
+    const char *text, *message;
+    int code;
+} bad[] = {
+    {"{\"text\": \"a b\"}\n{\"text\": 3}", "bad.jsonl: line 2: text", SF_EFORMAT},
+    {"{\"text\": \"a b\"}\n{\"text\": ", "bad.jsonl: line 2: ", SF_EFORMAT},
+    {"\n{\"txt\": \"a\"}", "line 2: a row is", SF_EFORMAT},
+    {"[1]", "line 1: a row is", SF_EFORMAT},
+    {"{\"text\": \"a\", \"input_ids\": [1]}", "a row is", SF_EFORMAT},
+    {"{\"text\": \"a\", \"labels\": [1]}", "a row is", SF_EFORMAT},
+    {"{\"text\": \"a b\"}\n{\"input_ids\": [1, 2]}", "line 2: a row of input_ids, but line 1 of",
+     SF_EFORMAT},
+    {"{\"input_ids\": [1, 2]}\n{\"text\": \"a b\"}", "line 2: a row of text, but line 1 of",
+     SF_EFORMAT},
+    {"{\"input_ids\": [1, 2064]}", "line 1: token 1 has id 2064", SF_EFORMAT},
+    {"{\"input_ids\": [1, -1]}", "input_ids[1] is -1", SF_EFORMAT},
+    {"{\"input_ids\": [1, 2.5]}", "element 1: ", SF_EFORMAT},
+    {"{\"input_ids\": 7}", "input_ids is", SF_EFORMAT},
+    {"{\"input_ids\": [1, 2], \"labels\": [1]}", "1 labels for 2", SF_EFORMAT},
+    {"{\"input_ids\": [1, 2], \"labels\": [1, 3000]}", "labels[1] is 3000", SF_EFORMAT},
+    {"{\"input_ids\": [1, 2], \"labels\": [1, -100]}", "line 1: a row of 2 tokens without any",
+     SF_EFORMAT},
+    {"{\"input_ids\": [1]}", "a row of 1 tokens without any", SF_EFORMAT},
+    {"{\"input_ids\": []}", "a row of 0 tokens without any", SF_EFORMAT},
+    {"{\"input_ids\": [1, 2], \"attention_mask\": [0, 1]}", "attention_mask[0] is 0",
+     SF_EUNSUPPORTED},
+    {"{\"input_ids\": [1, 2, 3, 4, 5]}", "5 input_ids, more than", SF_EFORMAT},
+    {"{\"text\": \"a b\"}\n{\"text\": \"\"}", "line 2: a document of 0 tokens", SF_EFORMAT},
+    {"{\"text\": \"\xff\"}", "line 1: ", SF_EFORMAT},
+    {"", "bad.jsonl: the dataset is empty", SF_EINVAL},
+    {"\n \n", "bad.jsonl: the dataset is empty", SF_EINVAL},
+};
+
+START_TEST(bad_lines_are_refused)
+{
+    struct sft_dataset_config c =
+        config(SFT_TEXT_DOCUMENTS, 4, put("bad.jsonl", bad[_i].text), NULL);
+    assert_fails(sft_dataset_open(&data, &c, &err), bad[_i].code, bad[_i].message, err);
+    ck_assert_ptr_null(data.id);
+}
+END_TEST
+
+START_TEST(bad_files_are_refused)
+{
+    struct sft_dataset_config c = config(SFT_TEXT_BLOCKS, 4, put("x.txt", "good \xc3("), NULL);
+    assert_fails(sft_dataset_open(&data, &c, &err), SF_EFORMAT, "x.txt: ", err);
+    ck_assert_ptr_nonnull(strstr(err.message, "5")); /* the offset */
+    c = config(SFT_TEXT_BLOCKS, 4, put("x.csv", "a,b"), NULL);
+    assert_fails(sft_dataset_open(&data, &c, &err), SF_EINVAL, ".txt or .jsonl", err);
+    c = config(SFT_TEXT_BLOCKS, 4, put("empty.txt", ""), NULL);
+    assert_fails(sft_dataset_open(&data, &c, &err), SF_EINVAL, "the dataset is empty", err);
+    c = config(SFT_TEXT_BLOCKS, 4, scout_scratch_path("none.txt"), NULL);
+    assert_fails(sft_dataset_open(&data, &c, &err), SF_ENOENT, "none.txt", err);
+    c = config(SFT_TEXT_BLOCKS, 400, put("short.txt", "a b c"), NULL);
+    assert_fails(sft_dataset_open(&data, &c, &err), SF_EINVAL, "make no row of 400", err);
+    c = config(SFT_TEXT_BLOCKS, 1, put("short.txt", "a b c"), NULL);
+    assert_fails(sft_dataset_open(&data, &c, &err), SF_EINVAL, "rows of 1", err);
+    c = config(SFT_TEXT_BLOCKS, 2, put("t.txt", "a b c"), put("m.jsonl", "{\"input_ids\":[1,2]}"));
+    assert_fails(sft_dataset_open(&data, &c, &err), SF_EFORMAT,
+                 "m.jsonl: line 1: a row of input_ids", err);
+    c = config(SFT_TEXT_BLOCKS, 2, put("t.txt", "a b c"), NULL);
+    c.tokenizer = NULL;
+    assert_fails(sft_dataset_open(&data, &c, &err), SF_EUNSUPPORTED, "no tokenizer.json", err);
+    c = config(SFT_TEXT_BLOCKS, 2, put("t.txt", "a b <|image|>"), NULL);
+    c.vocabulary = 2050;
+    assert_fails(sft_dataset_open(&data, &c, &err), SF_EFORMAT, "outside the model's vocabulary",
+                 err);
+}
+END_TEST
+
+static Suite *make_suite(void)
+{
+    Suite *suite = suite_create("dataset");
+    TCase *tc = tcase_create("dataset");
+    tcase_add_checked_fixture(tc, setup, teardown);
+    tcase_set_timeout(tc, 60);
+    tcase_add_test(tc, blocks_are_cut_from_all_text);
+    tcase_add_test(tc, documents_are_rows_of_their_own);
+    tcase_add_test(tc, ids_are_taken_as_they_are);
+    tcase_add_loop_test(tc, bad_lines_are_refused, 0, sizeof bad / sizeof bad[0]);
+    tcase_add_test(tc, bad_files_are_refused);
+    suite_add_tcase(suite, tc);
+    return suite;
+}
+
+SCOUT_TEST_MAIN(make_suite)

@@ -1,0 +1,105 @@
+#include "train/data/dataset.h"
+
+#include <string.h>
+
+#include "libformat/base/mem.h"
+#include "train/data/dataset_rows.h"
+
+/* Text of mode BLOCKS: equal rows, the tail left out. */
+static int cut_blocks(struct sft_dataset *out, struct row_builder *b, struct sf_err *err)
+{
+    int32_t length = (int32_t)b->config->max_length;
+    int64_t blocks = b->id.count / length;
+    int code = SF_OK;
+    out->tail_tokens = b->id.count % length;
+    b->id.count = blocks * length;
+    for (int64_t i = 0; !code && i < blocks; i++)
+        code = sf_ids_append(&b->length, &length, 1, err);
+    if (!code && blocks == 0 && out->tail_tokens > 0)
+        code = sf_fail(err, SF_EINVAL, "%lld tokens of text make no row of %d; shorten the rows",
+                       (long long)out->tail_tokens, (int)length);
+    return code;
+}
+
+/* Position t of a row is trained on the label of t + 1. */
+static void fill_targets(struct sft_dataset *out, const int32_t *label)
+{
+    for (int64_t row = 0; row < out->rows; row++) {
+        for (int64_t i = out->start[row]; i + 1 < out->start[row + 1]; i++) {
+            out->target[i] = label[i + 1];
+            out->targets += label[i + 1] != SFT_NO_TARGET;
+        }
+        out->target[out->start[row + 1] - 1] = SFT_NO_TARGET;
+        if (sft_dataset_length(out, row) > out->longest)
+            out->longest = sft_dataset_length(out, row);
+    }
+}
+
+static int finish(struct sft_dataset *out, struct row_builder *b, struct sf_err *err)
+{
+    int code = SF_OK;
+    void *start = NULL, *target = NULL;
+    if (b->kind != ROWS_IDS && b->config->mode == SFT_TEXT_BLOCKS)
+        code = cut_blocks(out, b, err);
+    if (!code && b->length.count == 0)
+        code = sf_fail(err, SF_EINVAL, "%s%s: the dataset is empty", b->config->file[0],
+                       b->config->files > 1 ? " and the others" : "");
+    if (code)
+        return code;
+    out->rows = b->length.count;
+    out->tokens = b->id.count;
+    code = sf_alloc_for(&start, ((uint64_t)out->rows + 1) * sizeof *out->start, "rows", err);
+    if (!code)
+        code = sf_alloc_for(&target, (uint64_t)out->tokens * sizeof *out->target, "targets", err);
+    out->start = start;
+    out->target = target;
+    if (code)
+        return code;
+    for (int64_t i = 0; i < out->rows; i++)
+        out->start[i + 1] = out->start[i] + b->length.id[i];
+    fill_targets(out, b->kind == ROWS_IDS ? b->label.id : b->id.id);
+    out->truncated_rows = b->truncated_rows;
+    out->truncated_tokens = b->truncated_tokens;
+    out->id = b->id.id; /* handed over */
+    b->id = (struct sf_ids){0};
+    return SF_OK;
+}
+
+static int build(struct sft_dataset *out, struct row_builder *b, struct sf_err *err)
+{
+    const struct sft_dataset_config *c = b->config;
+    int code = SF_OK;
+    if (c->files < 1)
+        return sf_fail(err, SF_EINVAL, "no data file is given");
+    if (c->max_length < 2 || c->max_length > INT32_MAX)
+        return sf_fail(err, SF_EINVAL, "rows of %lld tokens; 2 are the least",
+                       (long long)c->max_length);
+    if (c->tokenizer)
+        code = sf_tokenizer_scratch_open(&b->scratch, c->tokenizer, err);
+    for (int64_t i = 0; !code && i < c->files; i++)
+        code = rows_add_file(b, c->file[i], err);
+    return code ? code : finish(out, b, err);
+}
+
+int sft_dataset_open(struct sft_dataset *out, const struct sft_dataset_config *config,
+                     struct sf_err *err)
+{
+    struct row_builder b = {.config = config};
+    *out = (struct sft_dataset){0};
+    int code = build(out, &b, err);
+    sf_tokenizer_scratch_close(b.scratch);
+    sf_ids_free(&b.id);
+    sf_ids_free(&b.label);
+    sf_ids_free(&b.length);
+    if (code)
+        sft_dataset_free(out);
+    return code;
+}
+
+void sft_dataset_free(struct sft_dataset *dataset)
+{
+    sf_free(dataset->id);
+    sf_free(dataset->target);
+    sf_free(dataset->start);
+    *dataset = (struct sft_dataset){0};
+}

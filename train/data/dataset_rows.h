@@ -1,0 +1,23 @@
+/* dataset_rows.h -- the lines of a data file as rows. Private to train/data. */
+#ifndef SCOUT_TRAIN_DATA_DATASET_ROWS_H
+#define SCOUT_TRAIN_DATA_DATASET_ROWS_H
+
+#include "train/data/dataset.h"
+
+enum row_kind { ROWS_UNKNOWN, ROWS_TEXT, ROWS_IDS };
+
+/* Rows under way: lists that grow. */
+struct row_builder {
+    const struct sft_dataset_config *config;
+    struct sf_tokenizer_scratch *scratch; /* NULL without a tokenizer */
+    enum row_kind kind;
+    const char *kind_file;           /* where the kind was first seen */
+    int64_t kind_line;               /* 0: a .txt file */
+    struct sf_ids id, label, length; /* label: ROWS_IDS only; length: one per row */
+    int64_t truncated_rows, truncated_tokens;
+};
+
+/* Adds one file, by the ending of its name. Messages name the file. */
+int rows_add_file(struct row_builder *b, const char *path, struct sf_err *err);
+
+#endif
