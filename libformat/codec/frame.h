@@ -23,11 +23,12 @@ void sf_hasher_add(struct sf_hasher *hasher, const void *data, uint64_t bytes);
 struct sf_hash128 sf_hasher_digest(const struct sf_hasher *hasher);
 void sf_hasher_close(struct sf_hasher *hasher);
 
-/* One zstd frame (content size in its header, checksum flag off, level 19, one thread), in `arena`. */
+/* One zstd frame (content size in its header, checksum flag off, level 19, one thread), in `arena`.
+ */
 int sf_frame_compress(void **out, uint64_t *out_bytes, struct sf_arena *arena, const void *data,
                       uint64_t bytes, struct sf_err *err);
-/* Inflates exactly one frame that must give exactly `want_bytes` (checked before allocating), with a
- * NUL behind the result, in `arena`. SF_EFORMAT with the numbers otherwise. */
+/* Inflates exactly one frame that must give exactly `want_bytes` (checked before allocating), with
+ * a NUL behind the result, in `arena`. SF_EFORMAT with the numbers otherwise. */
 int sf_frame_decompress(void **out, struct sf_arena *arena, const void *frame, uint64_t frame_bytes,
                         uint64_t want_bytes, struct sf_err *err);
 

@@ -41,7 +41,8 @@ static inline float sf_round_bf16(float value)
 
 static inline float sf_f32_from_f16(uint16_t h)
 {
-    uint32_t sign = (uint32_t)(h & 0x8000u) << 16, exponent = (h >> 10) & 0x1f, mantissa = h & 0x3ffu;
+    uint32_t sign = (uint32_t)(h & 0x8000u) << 16, exponent = (h >> 10) & 0x1f,
+             mantissa = h & 0x3ffu;
     if (exponent == 0x1f)
         return sf_f32_from_bits(sign | 0x7f800000u | mantissa << 13);
     if (exponent == 0) { /* subnormal or zero: mantissa * 2^-24, exact in float32 */

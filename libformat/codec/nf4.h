@@ -6,7 +6,8 @@
  * codes of a fixed 256-entry map in groups of 256. Formulas: spec/quantization.md.
  *
  * Pure functions over caller's memory; any number of threads. A matrix of n elements has
- * sf_nf4_blocks(n) blocks and (n + 1) / 2 code bytes; calls on slices must start on whole blocks. */
+ * sf_nf4_blocks(n) blocks and (n + 1) / 2 code bytes; calls on slices must start on whole blocks.
+ */
 #ifndef SCOUT_LIBFORMAT_CODEC_NF4_H
 #define SCOUT_LIBFORMAT_CODEC_NF4_H
 
@@ -36,7 +37,8 @@ struct sf_nf4_findings {
 
 /* Encodes n elements of `src` (bf16, f16 or f32, little-endian, any address) as bitsandbytes' CUDA
  * path does: codes[(n + 1) / 2], absmax[sf_nf4_blocks(n)] float32. NaN and Inf are encoded as that
- * path encodes them and counted in *findings (added up; may be NULL; first_bad must start at -1). */
+ * path encodes them and counted in *findings (added up; may be NULL; first_bad must start at -1).
+ */
 void sf_nf4_encode(uint8_t *codes, float *absmax, const void *src, enum sf_dtype dtype, int64_t n,
                    struct sf_nf4_findings *findings);
 
@@ -46,9 +48,10 @@ float sf_nf4_offset(const float *absmax, int64_t blocks);
 void sf_nf4_nest(uint8_t *q, float *nested_absmax, const float *absmax, int64_t blocks,
                  float offset);
 /* absmax[count] of the blocks first_block .. first_block + count: two roundings,
- * fl(fl(map[q] * nested_absmax) + offset). `q` and `nested_absmax` are those of the whole matrix. */
-void sf_nf4_unnest(float *absmax, const uint8_t *q, const float *nested_absmax, const float map[256],
-                   float offset, int64_t first_block, int64_t count);
+ * fl(fl(map[q] * nested_absmax) + offset). `q` and `nested_absmax` are those of the whole matrix.
+ */
+void sf_nf4_unnest(float *absmax, const uint8_t *q, const float *nested_absmax,
+                   const float map[256], float offset, int64_t first_block, int64_t count);
 
 /* out[count] = bf16(codebook[code] * absmax) as float32, for elements first .. first + count of the
  * matrix; `first` is a multiple of SF_NF4_BLOCK. `codes` are the whole matrix's; `absmax` is

@@ -1,8 +1,9 @@
 /* nf4_tables.h -- the constants of NF4 and of its 8-bit scale map, exact float32 values.
  *
- * The codebook is that of QLoRA (arXiv 2305.14314); the numbers are facts of bitsandbytes' format and
- * are listed as bits, with how they come about, in spec/quantization.md. Nothing but constants, so
- * that .cu files can include it; each table is also a macro, to initialise a __constant__ array. */
+ * The codebook is that of QLoRA (arXiv 2305.14314); the numbers are facts of bitsandbytes' format
+ * and are listed as bits, with how they come about, in spec/quantization.md. Nothing but constants,
+ * so that .cu files can include it; each table is also a macro, to initialise a __constant__ array.
+ */
 #ifndef SCOUT_LIBFORMAT_CODEC_NF4_TABLES_H
 #define SCOUT_LIBFORMAT_CODEC_NF4_TABLES_H
 

@@ -397,7 +397,7 @@ static int read_identity(struct sf_model_spec *s, struct sf_arena *arena,
 static int read_spec(struct sf_model_spec *s, struct sf_arena *arena, const struct sf_json *root,
                      struct sf_err *err)
 {
-    const struct sf_json *text;
+    const struct sf_json *text = NULL;
     int code = read_identity(s, arena, root, &text, err);
     if (code == SF_OK)
         code = refuse_flag(root, "tie_word_embeddings", err);

@@ -140,8 +140,8 @@ static int check_map(const struct sf_hf_index *index, const struct sf_json *map,
 static int open_sharded(struct sf_hf_index *index, const char *directory, const struct sf_json *map,
                         struct sf_err *err)
 {
-    const char **names;
-    int64_t count;
+    const char **names = NULL;
+    int64_t count = 0;
     int code = list_shards(&names, &count, &index->arena, map, err);
     if (code != SF_OK)
         return sf_err_prefix(err, "%s/%s", directory, INDEX_NAME);

@@ -181,8 +181,8 @@ static int read_tensors(struct sf_safetensors *f, const struct sf_json *root,
 
 static int read_header(struct sf_safetensors *f, struct sf_err *err)
 {
-    const char *header;
-    uint64_t header_bytes;
+    const char *header = NULL;
+    uint64_t header_bytes = 0;
     struct sf_json *root;
     int code = find_header(&header, &header_bytes, &f->mapping, err);
     if (code == SF_OK)

@@ -11,7 +11,7 @@ static int make_header(char **out, uint64_t *bytes, struct sf_arena *arena,
                        const struct sf_named_tensor *tensors, int64_t count, struct sf_err *err)
 {
     struct sf_json_writer w;
-    uint64_t at = 0, padded;
+    uint64_t at = 0, padded = 0;
     char *text;
     sf_json_write_begin(&w, arena, 0);
     sf_json_write_object(&w, NULL);
