@@ -443,6 +443,52 @@ START_TEST(test_out_of_memory)
 }
 END_TEST
 
+static int write_small(const char *path, const unsigned char *data)
+{
+    struct sf_arena run = {0};
+    struct sf_layout *layout = sf_layout_begin(&run);
+    struct sf_writer *writer = NULL;
+    struct sf_entry entry = raw_entry("x", SF_PART_INPUT_NORM, 0);
+    entry.encoding = SF_ENCODING_NF4;
+    entry.block = 64;
+    int64_t index;
+    int code = layout ? sf_layout_extent(layout, SF_EXTENT_DENSE, 0, -1, &err) : SF_ENOMEM;
+    if (code >= 0)
+        code = sf_layout_tensor(&index, layout, &entry, &err);
+    if (code == SF_OK)
+        code = sf_layout_finish(layout, &err);
+    if (code == SF_OK)
+        code = sf_writer_open(&writer, path, layout, &err);
+    if (code == SF_OK)
+        code = sf_writer_put(writer, 0, 0, data, 65536, &err);
+    if (code == SF_OK)
+        code = sf_writer_add_file(writer, "config.json", "{}", 2, &err);
+    if (code == SF_OK)
+        code = sf_writer_commit(writer, &fixture_summary, &err);
+    else
+        sf_writer_abort(writer);
+    sf_arena_free(&run);
+    return code;
+}
+
+START_TEST(test_writer_out_of_memory)
+{
+    const char *path = scout_scratch_path("no-memory.scout");
+    unsigned char *data = sf_arena_alloc(&arena, 65536);
+    int64_t n = 1;
+    for (;; n++) {
+        sf_alloc_fail_after(n);
+        int code = write_small(path, data);
+        sf_alloc_fail_after(0);
+        if (code == SF_OK)
+            break;
+        ck_assert_msg(code == SF_ENOMEM, "allocation %lld: %s", (long long)n, err.message);
+        ck_assert(!sf_file_exists(path));
+    }
+    ck_assert_int_gt(n, 5);
+}
+END_TEST
+
 static Suite *container_write_suite(void)
 {
     Suite *suite = suite_create("container_write");
@@ -460,6 +506,7 @@ static Suite *container_write_suite(void)
     tcase_add_test(tc, test_layout_refuses_orders);
     tcase_add_test(tc, test_names_are_unique);
     tcase_add_test(tc, test_out_of_memory);
+    tcase_add_test(tc, test_writer_out_of_memory);
     suite_add_tcase(suite, tc);
     return suite;
 }
