@@ -1,10 +1,12 @@
 /* adamw.h -- gradient norm with clipping, AdamW, and zeroing, over flat float32 parameter blocks.
  *
  * grad_norm: norm = sqrt(sum g^2) (float64 sums over fixed chunks, in order);
- *            clip = min(1, max_norm / (norm + 1e-6)), 1 where max_norm <= 0 (torch's
- * clip_grad_norm_) adamw, as torch.optim.AdamW, g = clip * grad, t counted from 1: p = p * (1 - lr
- * * weight_decay) m = beta1 m + (1 - beta1) g;   v = beta2 v + (1 - beta2) g^2 p = p - lr / (1 -
- * beta1^t) * m / (sqrt(v) / sqrt(1 - beta2^t) + epsilon) */
+ *            clip = min(1, max_norm / (norm + 1e-6)), as torch's clip_grad_norm_;
+ *                   1 where max_norm <= 0
+ * adamw, as torch.optim.AdamW, g = clip * grad, t counted from 1:
+ *     p = p * (1 - lr * weight_decay)
+ *     m = beta1 m + (1 - beta1) g;   v = beta2 v + (1 - beta2) g^2
+ *     p = p - lr / (1 - beta1^t) * m / (sqrt(v) / sqrt(1 - beta2^t) + epsilon) */
 #ifndef SCOUT_KERNELS_ADAMW_H
 #define SCOUT_KERNELS_ADAMW_H
 

@@ -1,8 +1,9 @@
 /* head_loss.h -- the output head and cross entropy, fused: logits exist a chunk of rows at a time.
  *
- *     z = x W^T;  token_loss = logsumexp(z) - z[target];  loss = sum over targets >= 0 of
- * token_loss dx = gradient_scale * (softmax(z) - onehot(target)) W        0 where the target is
- * -100 Rows whose target is -100 are skipped unless logits are wanted. */
+ *     z = x W^T;  token_loss = logsumexp(z) - z[target];  loss = sum of token_loss
+ *     dx = gradient_scale * (softmax(z) - onehot(target)) W
+ * Where the target is SK_IGNORE_INDEX, token_loss and dx are 0. A chunk of rows without a target
+ * costs nothing, unless logits are wanted. A chunk expands the head once, with dx twice. */
 #ifndef SCOUT_KERNELS_HEAD_LOSS_H
 #define SCOUT_KERNELS_HEAD_LOSS_H
 

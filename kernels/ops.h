@@ -8,12 +8,11 @@
  *
  * Rules for every op:
  *  - Outputs never alias inputs unless the kernel's header says "in place".
- *  - An operand that the header calls optional may be NULL; its meaning is then "not wanted" or
- * "none".
+ *  - An operand that the header calls optional may be NULL: "not wanted", or "none".
  *  - `workspace`, where there is one, is the last operand: at least measure() bytes, on 256 bytes,
  *    contents undefined before and after.
  *  - No op allocates, reads files, or keeps state between calls. The same inputs give the same
- * bits, whatever the number of threads.
+ *    bits, whatever the number of threads.
  *  - Activations are float32 in the CPU table [rows, columns], row-major, rows = tokens of all
  *    sequences in order. Accumulation into an output happens only where a flag asks for it. */
 #ifndef SCOUT_KERNELS_OPS_H
@@ -47,7 +46,7 @@ enum sk_op {
     SK_OP_COUNT
 };
 
-/* What a back end needs to run ops: threads on the CPU; device, streams and handles under CUDA. */
+/* What a back end needs to run ops. */
 struct sk_ctx {
     int threads; /* CPU: OpenMP threads, at least 1 */
 };
@@ -65,8 +64,7 @@ struct sk_ops {
     const char *name; /* "cpu", "cuda" */
     /* args: the op's argument struct with every pointer in place. */
     int (*run[SK_OP_COUNT])(struct sk_ctx *ctx, const void *args, struct sf_err *err);
-    /* Workspace bytes for these sizes (pointers in args are not looked at) and this many threads.
-     */
+    /* Workspace bytes for these sizes and this many threads; args' pointers are not looked at. */
     uint64_t (*measure[SK_OP_COUNT])(const void *args, int threads);
 };
 

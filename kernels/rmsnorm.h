@@ -5,8 +5,7 @@
  *     y = s * rstd * weight
  * backward, g = dy * weight, n = s * rstd:
  *     ds = rstd * (g - n * mean(g * n)) + residual
- * where `residual` is the gradient that reaches s past the norm. ds is the gradient of x and delta.
- */
+ * where `residual` is the gradient that reaches s past the norm; ds is that of x and of delta. */
 #ifndef SCOUT_KERNELS_RMSNORM_H
 #define SCOUT_KERNELS_RMSNORM_H
 

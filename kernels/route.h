@@ -1,10 +1,11 @@
 /* route.h -- Llama 4's top-1 router, and the way of tokens to their experts and back.
  *
- *     logits = x Wr^T;  e = index of the largest (the lowest index on a tie);  s =
- * sigmoid(logits[e]) u[slot] = s * x        rows sorted by expert, in token order inside one The
- * score multiplies the expert's *input*. backward, with du the gradient of u: ds = <du[slot], x>,
- * dz = ds * s * (1 - s),  dx += s * du[slot] + dz * Wr[e] combine:  y = shared + routed[slot];  its
- * backward moves dy to the sorted order. */
+ *     logits = x Wr^T;  e = index of the largest, the lowest on a tie;  s = sigmoid(logits[e])
+ *     u[slot] = s * x        rows sorted by expert, in token order inside one
+ * A NaN among the logits is SF_ENUMERIC, naming the row. The score multiplies the expert's *input*.
+ * backward, with du the gradient of u:
+ *     ds = <du[slot], x>,  dz = ds * s * (1 - s),  dx += s * du[slot] + dz * Wr[e]
+ * combine:  y = shared + routed[slot];  its backward moves dy to the sorted order. */
 #ifndef SCOUT_KERNELS_ROUTE_H
 #define SCOUT_KERNELS_ROUTE_H
 
