@@ -7,6 +7,7 @@
 #include "libformat/base/file.h"
 #include "libformat/base/jobs.h"
 #include "libformat/base/mem.h"
+#include "libformat/hf/safetensors.h"
 #include "tests/support/support.h"
 #include "tests/text/fixtures.h"
 
@@ -93,6 +94,23 @@ static void assert_moby(struct fixture *f, const struct sf_json *want)
     fixture_compare(sf_json_get(want, "first"), &first, "moby.txt");
 }
 
+/* The ids that the reference training run saw: the first 1024, and the last 64 rows of 256. */
+static void assert_training_tokens(const struct fixture *f)
+{
+    struct sf_err err = {0};
+    struct sf_safetensors *file;
+    const char *path = scout_source_path("tests/golden/training/tokens.safetensors");
+    assert_ok(sf_safetensors_open(&file, path, &err), err);
+    const struct sf_tensor *first = sf_safetensors_find(file, "first_1024_ids");
+    const struct sf_tensor *rows = sf_safetensors_find(file, "eval_blocks");
+    ck_assert(first && first->dtype == SF_I32 && first->bytes == 1024 * 4);
+    ck_assert(rows && rows->dtype == SF_I32 && rows->bytes == 64 * 256 * 4);
+    ck_assert_mem_eq(f->ids.id, first->data, 1024 * 4);
+    int64_t end = f->ids.count / 256 * 256;
+    ck_assert_mem_eq(f->ids.id + end - 64 * 256, rows->data, 64 * 256 * 4);
+    sf_safetensors_close(file);
+}
+
 START_TEST(moby_dick)
 {
     struct fixture f;
@@ -106,6 +124,7 @@ START_TEST(moby_dick)
               err);
     fixture_encode(&f, text, bytes, false);
     assert_moby(&f, want);
+    assert_training_tokens(&f);
     fixture_encode(&f, text, bytes, false); /* again, out of the cache */
     assert_moby(&f, want);
     assert_decodes(&f, text, "moby.txt");
