@@ -57,6 +57,11 @@ const char *scout_source_path(const char *name)
     return join(root ? root : SCOUT_SOURCE_DIR, name);
 }
 
+void scout_test_prepare(void)
+{
+    setenv("CK_DEFAULT_TIMEOUT", "60", 0);
+}
+
 int scout_test_run(Suite *suite)
 {
     scout_scratch(); /* made here, so that forked cases share it and only the parent removes it */

@@ -10,11 +10,15 @@
 
 #include "libformat/base/err.h"
 
+/* Before suites are made: a case may take a minute (Check's own limit is 4 s, which a loaded machine
+ * under sanitizers exceeds); tcase_set_timeout and CK_DEFAULT_TIMEOUT still win. */
+void scout_test_prepare(void);
 /* Runs the suite (in one process with CK_FORK=no), prints Check's closing line, exits 0 or 1. */
 int scout_test_run(Suite *suite);
 #define SCOUT_TEST_MAIN(make_suite)                                                                \
     int main(void)                                                                                 \
     {                                                                                              \
+        scout_test_prepare();                                                                      \
         return scout_test_run(make_suite());                                                       \
     }
 
