@@ -1,6 +1,6 @@
 #include "libformat/convert/convert.h"
 
-#include <pthread.h>
+#include <stdatomic.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -25,8 +25,9 @@ struct run {
     struct worker *worker;
     struct sf_source_shard *shard;
     int64_t extents;
-    pthread_mutex_t lock; /* over done and on_progress */
-    uint64_t done, total;
+    atomic_ullong done; /* payload bytes written */
+    uint64_t total;
+    atomic_bool stop; /* on_progress said so */
 };
 
 static bool is_streamed(const struct sf_extent *x)
@@ -35,15 +36,16 @@ static bool is_streamed(const struct sf_extent *x)
            x->kind == SF_EXTENT_UNUSED;
 }
 
-static int advance(struct run *run, uint64_t bytes, struct sf_err *err)
+/* The caller's own thread is worker 0: it alone talks to the caller. */
+static int advance(struct run *run, int worker, uint64_t bytes, struct sf_err *err)
 {
-    bool go_on = true;
-    pthread_mutex_lock(&run->lock);
-    run->done += bytes;
-    if (run->options->on_progress)
-        go_on = run->options->on_progress(run->options->context, run->done, run->total);
-    pthread_mutex_unlock(&run->lock);
-    return go_on ? SF_OK : sf_fail(err, SF_EINTERRUPTED, "interrupted; nothing was written");
+    uint64_t done = atomic_fetch_add(&run->done, bytes) + bytes;
+    const struct sf_convert_options *o = run->options;
+    if (worker == 0 && o->on_progress && !o->on_progress(o->context, done, run->total))
+        atomic_store(&run->stop, true);
+    if (atomic_load(&run->stop))
+        return sf_fail(err, SF_EINTERRUPTED, "interrupted; nothing was written");
+    return SF_OK;
 }
 
 /* The part of one stored tensor that falls into window[0..bytes) at payload address `from`. */
@@ -65,9 +67,10 @@ static int copy_overlap(unsigned char *window, uint64_t from, uint64_t bytes,
                            (int64_t)((end - begin) / size), row->entry->name, err);
 }
 
-static int stream_extent(struct run *run, int64_t index, const struct sf_extent *x,
-                         struct worker *w, struct sf_err *err)
+static int stream_extent(struct run *run, int64_t index, const struct sf_extent *x, int worker,
+                         struct sf_err *err)
 {
+    struct worker *w = &run->worker[worker];
     int64_t first, count;
     sf_layout_extent_entries(&first, &count, run->plan->layout, index);
     for (uint64_t at = 0; at < x->bytes; at += WINDOW_BYTES) {
@@ -79,16 +82,17 @@ static int stream_extent(struct run *run, int64_t index, const struct sf_extent 
         if (code == SF_OK)
             code = sf_writer_put(run->writer, index, at, w->buffer, n, err);
         if (code == SF_OK)
-            code = advance(run, n, err);
+            code = advance(run, worker, n, err);
         if (code != SF_OK)
             return code;
     }
     return SF_OK;
 }
 
-static int build_extent(struct run *run, int64_t index, const struct sf_extent *x, struct worker *w,
+static int build_extent(struct run *run, int64_t index, const struct sf_extent *x, int worker,
                         struct sf_err *err)
 {
+    struct worker *w = &run->worker[worker];
     int64_t first, count;
     int code = SF_OK;
     sf_layout_extent_entries(&first, &count, run->plan->layout, index);
@@ -97,7 +101,7 @@ static int build_extent(struct run *run, int64_t index, const struct sf_extent *
         code = sf_matrix_encode(w->buffer, x->address, &run->plan->row[i], &w->scratch, err);
     if (code == SF_OK)
         code = sf_writer_put(run->writer, index, 0, w->buffer, x->bytes, err);
-    return code == SF_OK ? advance(run, x->bytes, err) : code;
+    return code == SF_OK ? advance(run, worker, x->bytes, err) : code;
 }
 
 /* Provenance: the hash of all tensor bytes of a shard, which lie behind each other. */
@@ -129,8 +133,8 @@ static int run_job(void *context, int64_t index, int worker, struct sf_err *err)
     if (x->kind == SF_EXTENT_SHARED)
         return SF_OK;
     if (is_streamed(x))
-        return stream_extent(run, index, x, &run->worker[worker], err);
-    return build_extent(run, index, x, &run->worker[worker], err);
+        return stream_extent(run, index, x, worker, err);
+    return build_extent(run, index, x, worker, err);
 }
 
 static int open_workers(struct run *run, int threads, struct sf_err *err)
@@ -221,12 +225,10 @@ int sf_convert_run(struct sf_convert_plan *plan, const char *path,
     run.extents = sf_layout_extent_count(plan->layout);
     run.shard = sf_arena_array(&plan->arena, (uint64_t)sf_hf_index_shard_count(plan->index),
                                sizeof *run.shard);
-    pthread_mutex_init(&run.lock, NULL);
     int code = run.shard ? open_workers(&run, threads, err)
                          : sf_fail(err, SF_ENOMEM, "no memory for the list of shards");
     if (code == SF_OK)
         code = write_container(&run, path, threads, err);
     close_workers(&run, threads);
-    pthread_mutex_destroy(&run.lock);
     return code == SF_OK ? read_back(path, threads, err) : code;
 }

@@ -23,7 +23,7 @@ struct sf_convert_options {
     const char *options_text; /* what the summary says about options */
     const struct sf_carried_file *file;
     int64_t files;
-    /* From any thread, one call at a time: payload bytes done of all. Returns false to stop
+    /* From the calling thread, now and then: payload bytes done of all. Returns false to stop
      * (SF_EINTERRUPTED). May be NULL. */
     bool (*on_progress)(void *context, uint64_t done, uint64_t total);
     void *context;
