@@ -1,11 +1,11 @@
 #include "kernels/attention.h"
 
-#include <cblas.h>
 #include <math.h>
 #include <omp.h>
 #include <string.h>
 
 #include "kernels/cpu_table.h"
+#include "kernels/gemm_cpu.h"
 #include "kernels/matrix_cpu.h"
 
 enum { TILE = 64 }; /* query rows of one tile */
@@ -49,6 +49,22 @@ static struct segment find_segment(const struct sk_attention_shape *s, const int
     return (struct segment){0, 0};
 }
 
+/* Workspaces are sized by `longest`, so what the documents say is checked before it is believed. */
+static int check_documents(const struct sk_attention_shape *s, const int32_t *documents,
+                           struct sf_err *err)
+{
+    for (int64_t d = 0; d < s->documents; d++) {
+        int64_t rows = (int64_t)documents[d + 1] - documents[d];
+        if (rows < 0 || rows > s->longest)
+            return sf_fail(err, SF_EINVAL, "document %lld has %lld rows, the longest has %lld",
+                           (long long)d, (long long)rows, (long long)s->longest);
+    }
+    if (documents[0] != 0 || documents[s->documents] != s->rows)
+        return sf_fail(err, SF_EINVAL, "documents cover rows %d to %d of %lld", documents[0],
+                       documents[s->documents], (long long)s->rows);
+    return SF_OK;
+}
+
 /* Row strides: one token further. */
 static int64_t q_stride(const struct sk_attention_shape *s)
 {
@@ -58,14 +74,6 @@ static int64_t q_stride(const struct sk_attention_shape *s)
 static int64_t kv_stride(const struct sk_attention_shape *s)
 {
     return s->kv_heads * s->head_size;
-}
-
-static void gemm(CBLAS_TRANSPOSE ta, CBLAS_TRANSPOSE tb, int64_t m, int64_t n, int64_t k,
-                 float alpha, const float *a, int64_t lda, const float *b, int64_t ldb, float beta,
-                 float *c, int64_t ldc)
-{
-    cblas_sgemm(CblasRowMajor, ta, tb, (int)m, (int)n, (int)k, alpha, a, (int)lda, b, (int)ldb,
-                beta, c, (int)ldc);
 }
 
 /* ---- forward ---- */
@@ -104,19 +112,19 @@ static void forward_tile(const struct sk_attention_forward *a, struct segment se
     const float *k = a->k + seg.first * kv_stride(s) + kv_head * d;
     const float *v = a->v + seg.first * kv_stride(s) + kv_head * d;
     float *o = a->o + row * q_stride(s) + head * d;
-    gemm(CblasNoTrans, CblasTrans, n, keys, d, s->scale, q, q_stride(s), k, kv_stride(s), 0, scores,
-         keys);
+    sk_gemm_nt(scores, keys, q, q_stride(s), k, kv_stride(s), n, keys, d, s->scale, 0);
     for (int64_t i = 0; i < n; i++)
         a->lse[(row + i) * s->heads + head] = softmax_row(scores + i * keys, start + i + 1, keys);
-    gemm(CblasNoTrans, CblasNoTrans, n, d, keys, 1, scores, keys, v, kv_stride(s), 0, o,
-         q_stride(s));
+    sk_gemm_nn(o, q_stride(s), scores, keys, v, kv_stride(s), n, d, keys, 1, 0);
 }
 
 int sk_attention_forward_cpu(struct sk_ctx *ctx, const void *args, struct sf_err *err)
 {
     const struct sk_attention_forward *a = args;
     const struct sk_attention_shape *s = &a->shape;
-    (void)err;
+    int code = check_documents(s, a->documents, err);
+    if (code != SF_OK)
+        return code;
     uint64_t scratch = sk_scratch_bytes(TILE * segment_rows(s));
     int64_t tasks = count_segments(s, a->documents) * s->heads;
 #pragma omp parallel for num_threads(ctx->threads) schedule(dynamic)
@@ -165,18 +173,15 @@ static void backward_tile(const struct sk_attention_backward *a, struct segment 
     int64_t row = seg.first + start, q_at = row * q_stride(s) + head * d;
     int64_t kv_at = seg.first * kv_stride(s) + head / (s->heads / s->kv_heads) * d;
     int64_t qs = q_stride(s), ks = kv_stride(s);
-    gemm(CblasNoTrans, CblasTrans, n, keys, d, s->scale, a->q + q_at, qs, a->k + kv_at, ks, 0, p,
-         keys);
-    gemm(CblasNoTrans, CblasTrans, n, keys, d, 1, a->d_o + q_at, qs, a->v + kv_at, ks, 0, dp, keys);
+    sk_gemm_nt(p, keys, a->q + q_at, qs, a->k + kv_at, ks, n, keys, d, s->scale, 0);
+    sk_gemm_nt(dp, keys, a->d_o + q_at, qs, a->v + kv_at, ks, n, keys, d, 1, 0);
     for (int64_t i = 0; i < n; i++)
         softmax_backward_row(p + i * keys, dp + i * keys, a->lse[(row + i) * s->heads + head],
                              dot_product(a->d_o + q_at + i * qs, a->o + q_at + i * qs, d),
                              start + i + 1, keys);
-    gemm(CblasNoTrans, CblasNoTrans, n, d, keys, s->scale, dp, keys, a->k + kv_at, ks, 0,
-         a->dq + q_at, qs);
-    gemm(CblasTrans, CblasNoTrans, keys, d, n, s->scale, dp, keys, a->q + q_at, qs, 1,
-         a->dk + kv_at, ks);
-    gemm(CblasTrans, CblasNoTrans, keys, d, n, 1, p, keys, a->d_o + q_at, qs, 1, a->dv + kv_at, ks);
+    sk_gemm_nn(a->dq + q_at, qs, dp, keys, a->k + kv_at, ks, n, d, keys, s->scale, 0);
+    sk_gemm_tn(a->dk + kv_at, ks, dp, keys, a->q + q_at, qs, keys, d, n, s->scale, 1);
+    sk_gemm_tn(a->dv + kv_at, ks, p, keys, a->d_o + q_at, qs, keys, d, n, 1, 1);
 }
 
 /* One task owns the dk and dv of a segment and kv head: its query heads add to them in order. */
@@ -198,7 +203,9 @@ int sk_attention_backward_cpu(struct sk_ctx *ctx, const void *args, struct sf_er
 {
     const struct sk_attention_backward *a = args;
     const struct sk_attention_shape *s = &a->shape;
-    (void)err;
+    int code = check_documents(s, a->documents, err);
+    if (code != SF_OK)
+        return code;
     uint64_t scratch = sk_scratch_bytes(TILE * segment_rows(s));
     int64_t tasks = count_segments(s, a->documents) * s->kv_heads;
 #pragma omp parallel for num_threads(ctx->threads) schedule(dynamic)

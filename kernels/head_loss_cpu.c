@@ -1,11 +1,11 @@
 #include "kernels/head_loss.h"
 
-#include <cblas.h>
 #include <math.h>
 #include <omp.h>
 #include <string.h>
 
 #include "kernels/cpu_table.h"
+#include "kernels/gemm_cpu.h"
 #include "kernels/matrix_cpu.h"
 
 /* Rows whose logits exist at once: 64 MiB of them, within 64 .. 512 rows. */
@@ -15,58 +15,66 @@ static int64_t chunk_rows(int64_t vocabulary)
     return rows < 64 ? 64 : rows > 512 ? 512 : rows;
 }
 
+/* Threads' strips of the head (logits), or one panel of it that all share (dx). */
+static uint64_t head_bytes(const struct sk_head_loss *a, int threads)
+{
+    uint64_t strips = (uint64_t)threads * sk_scratch_bytes(SK_TILE_OUT * a->hidden);
+    uint64_t panel = sk_scratch_bytes(SK_TILE_PANEL * a->hidden);
+    return strips > panel ? strips : panel;
+}
+
 uint64_t sk_head_loss_measure_cpu(const void *args, int threads)
 {
     const struct sk_head_loss *a = args;
     int64_t rows = sk_min(chunk_rows(a->vocabulary), a->rows);
-    (void)threads;
-    return sk_scratch_bytes(rows * a->vocabulary) + sk_scratch_bytes(SK_TILE_PANEL * a->hidden) +
-           sk_scratch_bytes(rows * 2);
+    return sk_scratch_bytes(rows * a->vocabulary) + sk_scratch_bytes(rows * 2) +
+           head_bytes(a, threads);
 }
 
 struct chunk {
     const struct sk_head_loss *a;
     int64_t first, rows;
     float *logits; /* [rows, vocabulary] */
-    float *panel;  /* [SK_TILE_PANEL, hidden] of the head */
     double *loss;  /* [rows] */
+    char *head;    /* head_bytes() */
 };
 
-/* Called by every thread of the team: the next SK_TILE_PANEL rows of the head, expanded once. */
-static void expand_panel(const struct chunk *c, int64_t first, int64_t n)
+static void logits_of_strip(const struct chunk *c, int64_t first, float *strip)
 {
     const struct sk_head_loss *a = c->a;
+    int64_t n = sk_min(a->vocabulary - first, SK_TILE_OUT);
+    sk_matrix_read(strip, a->head, first * a->hidden, n * a->hidden);
+    sk_gemm_nt(c->logits + first, a->vocabulary, a->x + c->first * a->hidden, a->hidden, strip,
+               a->hidden, c->rows, n, a->hidden, 1, 0);
+}
+
+/* A tile of dx (SK_TILE_ROWS x SK_TILE_PANEL) += dz[:, first .. first + n] * the panel. */
+static void dx_tile(const struct chunk *c, int64_t tile, int64_t first, int64_t n)
+{
+    const struct sk_head_loss *a = c->a;
+    int64_t col_tiles = sk_tiles(a->hidden, SK_TILE_PANEL);
+    int64_t col = tile % col_tiles * SK_TILE_PANEL, row = tile / col_tiles * SK_TILE_ROWS;
+    sk_gemm_nn(a->dx + (c->first + row) * a->hidden + col, a->hidden,
+               c->logits + row * a->vocabulary + first, a->vocabulary, (const float *)c->head + col,
+               a->hidden, sk_min(c->rows - row, SK_TILE_ROWS),
+               sk_min(a->hidden - col, SK_TILE_PANEL), n, 1, first == 0 ? 0 : 1);
+}
+
+/* Called by every thread of the team: the loops inside are shared, their ends are barriers. */
+static void dx_of_panel(const struct chunk *c, int64_t first)
+{
+    const struct sk_head_loss *a = c->a;
+    int64_t n = sk_min(a->vocabulary - first, SK_TILE_PANEL);
+    int64_t tiles = sk_tiles(c->rows, SK_TILE_ROWS) * sk_tiles(a->hidden, SK_TILE_PANEL);
 #pragma omp for schedule(static)
     for (int64_t i = 0; i < sk_tiles(n, SK_TILE_OUT); i++) {
         int64_t at = i * SK_TILE_OUT;
-        sk_matrix_read(c->panel + at * a->hidden, a->head, (first + at) * a->hidden,
+        sk_matrix_read((float *)c->head + at * a->hidden, a->head, (first + at) * a->hidden,
                        sk_min(n - at, SK_TILE_OUT) * a->hidden);
     }
-}
-
-static void logits_of_panel(const struct chunk *c, int64_t first, int64_t n)
-{
-    const struct sk_head_loss *a = c->a;
 #pragma omp for schedule(dynamic)
-    for (int64_t i = 0; i < sk_tiles(c->rows, SK_TILE_ROWS); i++) {
-        int64_t row = i * SK_TILE_ROWS, m = sk_min(c->rows - row, SK_TILE_ROWS);
-        cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, (int)m, (int)n, (int)a->hidden, 1,
-                    a->x + (c->first + row) * a->hidden, (int)a->hidden, c->panel, (int)a->hidden,
-                    0, c->logits + row * a->vocabulary + first, (int)a->vocabulary);
-    }
-}
-
-static void dx_of_panel(const struct chunk *c, int64_t first, int64_t n)
-{
-    const struct sk_head_loss *a = c->a;
-#pragma omp for schedule(dynamic)
-    for (int64_t i = 0; i < sk_tiles(c->rows, SK_TILE_ROWS); i++) {
-        int64_t row = i * SK_TILE_ROWS, m = sk_min(c->rows - row, SK_TILE_ROWS);
-        cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, (int)m, (int)a->hidden, (int)n, 1,
-                    c->logits + row * a->vocabulary + first, (int)a->vocabulary, c->panel,
-                    (int)a->hidden, first == 0 ? 0 : 1, a->dx + (c->first + row) * a->hidden,
-                    (int)a->hidden);
-    }
+    for (int64_t i = 0; i < tiles; i++)
+        dx_tile(c, i, first, n);
 }
 
 /* Loss of one row; its logits become gradient_scale * (softmax - onehot). */
@@ -91,28 +99,25 @@ static void finish_row(const struct chunk *c, int64_t r)
         sum += (double)z[i];
     }
     c->loss[r] = log(sum) + (double)largest - (double)wanted;
-    double scale = (double)*a->gradient_scale / sum;
+    double over = (double)*a->gradient_scale / sum;
+    double hit = ((double)z[target] - sum) * over; /* p - 1, without losing what is left of it */
     for (int64_t i = 0; i < a->vocabulary; i++)
-        z[i] = (float)((double)z[i] * scale);
-    z[target] -= *a->gradient_scale;
+        z[i] = (float)((double)z[i] * over);
+    z[target] = (float)hit;
 }
 
 static void run_chunk(const struct chunk *c)
 {
     const struct sk_head_loss *a = c->a;
-    for (int64_t first = 0; first < a->vocabulary; first += SK_TILE_PANEL) {
-        int64_t n = sk_min(a->vocabulary - first, SK_TILE_PANEL);
-        expand_panel(c, first, n);
-        logits_of_panel(c, first, n);
-    }
+    uint64_t mine = (uint64_t)omp_get_thread_num() * sk_scratch_bytes(SK_TILE_OUT * a->hidden);
+#pragma omp for schedule(dynamic)
+    for (int64_t i = 0; i < sk_tiles(a->vocabulary, SK_TILE_OUT); i++)
+        logits_of_strip(c, i * SK_TILE_OUT, (float *)(c->head + mine));
 #pragma omp for schedule(static)
     for (int64_t r = 0; r < c->rows; r++)
         finish_row(c, r);
-    for (int64_t first = 0; a->dx && first < a->vocabulary; first += SK_TILE_PANEL) {
-        int64_t n = sk_min(a->vocabulary - first, SK_TILE_PANEL);
-        expand_panel(c, first, n);
-        dx_of_panel(c, first, n);
-    }
+    for (int64_t first = 0; a->dx && first < a->vocabulary; first += SK_TILE_PANEL)
+        dx_of_panel(c, first);
 }
 
 static bool has_target(const struct chunk *c)
@@ -149,11 +154,9 @@ int sk_head_loss_cpu(struct sk_ctx *ctx, const void *args, struct sf_err *err)
     if (code != SF_OK)
         return code;
     int64_t most = sk_min(chunk_rows(a->vocabulary), a->rows);
-    char *at = a->workspace;
-    struct chunk c = {.a = a, .logits = (float *)at};
-    at += sk_scratch_bytes(most * a->vocabulary);
-    c.panel = (float *)at;
-    c.loss = (double *)(at + sk_scratch_bytes(SK_TILE_PANEL * a->hidden));
+    struct chunk c = {.a = a, .logits = a->workspace};
+    c.loss = (double *)((char *)a->workspace + sk_scratch_bytes(most * a->vocabulary));
+    c.head = (char *)c.loss + sk_scratch_bytes(most * 2);
     *a->loss = 0;
     for (c.first = 0; c.first < a->rows; c.first += most) {
         c.rows = sk_min(a->rows - c.first, most);

@@ -1,10 +1,9 @@
 #include "kernels/linear.h"
 
-#include <cblas.h>
 #include <omp.h>
-#include <string.h>
 
 #include "kernels/cpu_table.h"
+#include "kernels/gemm_cpu.h"
 #include "kernels/matrix_cpu.h"
 
 struct span { /* the rows of one group */
@@ -16,22 +15,6 @@ static struct span group_rows(const int32_t *offsets, int64_t group, int64_t row
     if (!offsets)
         return (struct span){0, rows};
     return (struct span){offsets[group], offsets[group + 1] - offsets[group]};
-}
-
-/* c[m, n] = alpha * a[m, k] op(b) + beta * c, all row-major; op(b) is [k, n]. */
-static void gemm(float *c, int64_t ldc, const float *a, int64_t lda, const float *b, int64_t ldb,
-                 CBLAS_TRANSPOSE op_b, int64_t m, int64_t n, int64_t k, float alpha, float beta)
-{
-    cblas_sgemm(CblasRowMajor, CblasNoTrans, op_b, (int)m, (int)n, (int)k, alpha, a, (int)lda, b,
-                (int)ldb, beta, c, (int)ldc);
-}
-
-/* c[m, n] += alpha * a[k, m]^T b[k, n]. */
-static void gemm_add_transposed(float *c, int64_t ldc, const float *a, int64_t lda, const float *b,
-                                int64_t ldb, int64_t m, int64_t n, int64_t k, float alpha)
-{
-    cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, (int)m, (int)n, (int)k, alpha, a, (int)lda,
-                b, (int)ldb, 1, c, (int)ldc);
 }
 
 /* ---- forward ---- */
@@ -50,8 +33,8 @@ static void forward_t_tile(const struct sk_linear_forward *a, int64_t group, int
     if (first >= rows.count)
         return;
     int64_t n = sk_min(rows.count - first, SK_TILE_ROWS), row = rows.first + first;
-    gemm(a->t + row * a->rank, a->rank, a->x + row * a->in, a->in, a->a + group * a->a_stride,
-         a->in, CblasTrans, n, a->rank, a->in, 1, 0);
+    sk_gemm_nt(a->t + row * a->rank, a->rank, a->x + row * a->in, a->in, a->a + group * a->a_stride,
+               a->in, n, a->rank, a->in, 1, 0);
 }
 
 /* SK_TILE_OUT columns of y for all rows of a group: W's rows are expanded here and nowhere else. */
@@ -64,12 +47,12 @@ static void forward_out_tile(const struct sk_linear_forward *a, int64_t group, i
     int64_t first = tile * SK_TILE_OUT, n = sk_min(a->out - first, SK_TILE_OUT);
     float *y = a->y + rows.first * a->y_stride + first;
     sk_matrix_read(panel, &a->w[group], first * a->in, n * a->in);
-    gemm(y, a->y_stride, a->x + rows.first * a->in, a->in, panel, a->in, CblasTrans, rows.count, n,
-         a->in, 1, 0);
+    sk_gemm_nt(y, a->y_stride, a->x + rows.first * a->in, a->in, panel, a->in, rows.count, n, a->in,
+               1, 0);
     if (a->a)
-        gemm(y, a->y_stride, a->t + rows.first * a->rank, a->rank,
-             a->b + group * a->b_stride + first * a->rank, a->rank, CblasTrans, rows.count, n,
-             a->rank, a->scale, 1);
+        sk_gemm_nt(y, a->y_stride, a->t + rows.first * a->rank, a->rank,
+                   a->b + group * a->b_stride + first * a->rank, a->rank, rows.count, n, a->rank,
+                   a->scale, 1);
 }
 
 int sk_linear_forward_cpu(struct sk_ctx *ctx, const void *args, struct sf_err *err)
@@ -107,23 +90,24 @@ struct backward {
     float *u;     /* [rows, rank] = scale * dy B */
 };
 
-/* dx of one tile of rows += dy[:, panel's columns] * panel. */
+/* A tile of dx (SK_TILE_ROWS x SK_TILE_PANEL) += dy[:, first .. first + n] * the panel. */
 static void backward_dx_tile(const struct backward *s, struct span rows, int64_t tile,
                              int64_t first, int64_t n)
 {
     const struct sk_linear_backward *a = s->a;
-    int64_t start = tile * SK_TILE_ROWS, row = rows.first + start;
+    int64_t col_tiles = sk_tiles(a->in, SK_TILE_PANEL), col = tile % col_tiles * SK_TILE_PANEL;
+    int64_t start = tile / col_tiles * SK_TILE_ROWS, row = rows.first + start;
     int64_t m = sk_min(rows.count - start, SK_TILE_ROWS);
     float beta = first == 0 && !a->accumulate_dx ? 0 : 1;
-    gemm(a->dx + row * a->in, a->in, a->dy + row * a->y_stride + first, a->y_stride, s->panel,
-         a->in, CblasNoTrans, m, a->in, n, 1, beta);
+    sk_gemm_nn(a->dx + row * a->in + col, a->in, a->dy + row * a->y_stride + first, a->y_stride,
+               s->panel + col, a->in, m, sk_min(a->in - col, SK_TILE_PANEL), n, 1, beta);
 }
 
 /* Called by every thread of the team: the loops inside are shared, their ends are barriers. */
 static void backward_dx(const struct backward *s, int64_t group, struct span rows)
 {
     const struct sk_linear_backward *a = s->a;
-    int64_t row_tiles = sk_tiles(rows.count, SK_TILE_ROWS);
+    int64_t tiles = sk_tiles(rows.count, SK_TILE_ROWS) * sk_tiles(a->in, SK_TILE_PANEL);
     for (int64_t first = 0; first < a->out; first += SK_TILE_PANEL) {
         int64_t n = sk_min(a->out - first, SK_TILE_PANEL), strips = sk_tiles(n, SK_TILE_OUT);
 #pragma omp for schedule(static)
@@ -133,7 +117,7 @@ static void backward_dx(const struct backward *s, int64_t group, struct span row
                            height * a->in);
         }
 #pragma omp for schedule(dynamic)
-        for (int64_t i = 0; i < row_tiles; i++)
+        for (int64_t i = 0; i < tiles; i++)
             backward_dx_tile(s, rows, i, first, n);
     }
 }
@@ -145,11 +129,11 @@ static void backward_lora_rows(const struct backward *s, int64_t group, struct s
     int64_t start = tile * SK_TILE_ROWS, row = rows.first + start;
     int64_t m = sk_min(rows.count - start, SK_TILE_ROWS);
     float *u = s->u + row * a->rank;
-    gemm(u, a->rank, a->dy + row * a->y_stride, a->y_stride, a->b + group * a->b_stride, a->rank,
-         CblasNoTrans, m, a->rank, a->out, a->scale, 0);
+    sk_gemm_nn(u, a->rank, a->dy + row * a->y_stride, a->y_stride, a->b + group * a->b_stride,
+               a->rank, m, a->rank, a->out, a->scale, 0);
     if (a->dx)
-        gemm(a->dx + row * a->in, a->in, u, a->rank, a->a + group * a->a_stride, a->in,
-             CblasNoTrans, m, a->in, a->rank, 1, 1);
+        sk_gemm_nn(a->dx + row * a->in, a->in, u, a->rank, a->a + group * a->a_stride, a->in, m,
+                   a->in, a->rank, 1, 1);
 }
 
 static void backward_db_tile(const struct backward *s, int64_t group, struct span rows,
@@ -157,9 +141,9 @@ static void backward_db_tile(const struct backward *s, int64_t group, struct spa
 {
     const struct sk_linear_backward *a = s->a;
     int64_t first = tile * SK_TILE_OUT, n = sk_min(a->out - first, SK_TILE_OUT);
-    gemm_add_transposed(a->db + group * a->b_stride + first * a->rank, a->rank,
-                        a->dy + rows.first * a->y_stride + first, a->y_stride,
-                        a->t + rows.first * a->rank, a->rank, n, a->rank, rows.count, a->scale);
+    sk_gemm_tn(a->db + group * a->b_stride + first * a->rank, a->rank,
+               a->dy + rows.first * a->y_stride + first, a->y_stride, a->t + rows.first * a->rank,
+               a->rank, n, a->rank, rows.count, a->scale, 1);
 }
 
 static void backward_da_tile(const struct backward *s, int64_t group, struct span rows,
@@ -167,9 +151,8 @@ static void backward_da_tile(const struct backward *s, int64_t group, struct spa
 {
     const struct sk_linear_backward *a = s->a;
     int64_t first = tile * SK_TILE_OUT, n = sk_min(a->in - first, SK_TILE_OUT);
-    gemm_add_transposed(a->da + group * a->a_stride + first, a->in, s->u + rows.first * a->rank,
-                        a->rank, a->x + rows.first * a->in + first, a->in, a->rank, n, rows.count,
-                        1);
+    sk_gemm_tn(a->da + group * a->a_stride + first, a->in, s->u + rows.first * a->rank, a->rank,
+               a->x + rows.first * a->in + first, a->in, a->rank, n, rows.count, 1, 1);
 }
 
 static void backward_lora(const struct backward *s, int64_t group, struct span rows)

@@ -12,35 +12,48 @@
 #include "kernels/route.h"
 #include "kernels/swiglu.h"
 
-/* The operands of a struct are all that stands before its first member that is no pointer. */
-#define ROW(text, type, outs, first_size, workspace)                                               \
-    {                                                                                              \
-        .name = (text), .args_bytes = sizeof(struct type), .outputs = (outs),                      \
-        .operands = (int)(offsetof(struct type, first_size) / sizeof(void *)),                     \
-        .has_workspace = (workspace)                                                               \
-    }
+/* X(OP, stem, first input, last operand, first member that is no pointer, last is the workspace) */
+#define FOR_EACH_OP(X)                                                                             \
+    X(EMBED_FORWARD, embed_forward, ids, table, rows, false)                                       \
+    X(RMSNORM_FORWARD, rmsnorm_forward, x, weight, rows, false)                                    \
+    X(RMSNORM_BACKWARD, rmsnorm_backward, dy, weight, rows, false)                                 \
+    X(LINEAR_FORWARD, linear_forward, x, workspace, rows, true)                                    \
+    X(LINEAR_BACKWARD, linear_backward, dy, workspace, rows, true)                                 \
+    X(QK_FORWARD, qk_forward, positions, inv_freq, shape, false)                                   \
+    X(QK_BACKWARD, qk_backward, q, inv_freq, shape, false)                                         \
+    X(ATTENTION_FORWARD, attention_forward, q, workspace, shape, true)                             \
+    X(ATTENTION_BACKWARD, attention_backward, d_o, workspace, shape, true)                         \
+    X(ROUTE_FORWARD, route_forward, x, router, rows, false)                                        \
+    X(ROUTE_BACKWARD, route_backward, du, router, rows, false)                                     \
+    X(SWIGLU_FORWARD, swiglu_forward, gate, up, rows, false)                                       \
+    X(SWIGLU_BACKWARD, swiglu_backward, dh, up, rows, false)                                       \
+    X(COMBINE_FORWARD, combine_forward, shared, slot, rows, false)                                 \
+    X(COMBINE_BACKWARD, combine_backward, dy, slot, rows, false)                                   \
+    X(HEAD_LOSS, head_loss, x, workspace, rows, true)                                              \
+    X(GRAD_NORM, grad_norm, grad, workspace, count, true)                                          \
+    X(ADAMW, adamw, grad, hyper, count, false)                                                     \
+    X(FILL_ZERO, fill_zero, bytes, data, bytes, false)
 
-static const struct sk_op_info info_table[SK_OP_COUNT] = {
-    [SK_EMBED_FORWARD] = ROW("embed_forward", sk_embed_forward, 1, rows, false),
-    [SK_RMSNORM_FORWARD] = ROW("rmsnorm_forward", sk_rmsnorm_forward, 3, rows, false),
-    [SK_RMSNORM_BACKWARD] = ROW("rmsnorm_backward", sk_rmsnorm_backward, 1, rows, false),
-    [SK_LINEAR_FORWARD] = ROW("linear_forward", sk_linear_forward, 2, rows, true),
-    [SK_LINEAR_BACKWARD] = ROW("linear_backward", sk_linear_backward, 3, rows, true),
-    [SK_QK_FORWARD] = ROW("qk_forward", sk_qk_forward, 4, shape, false),
-    [SK_QK_BACKWARD] = ROW("qk_backward", sk_qk_backward, 2, shape, false),
-    [SK_ATTENTION_FORWARD] = ROW("attention_forward", sk_attention_forward, 2, shape, true),
-    [SK_ATTENTION_BACKWARD] = ROW("attention_backward", sk_attention_backward, 3, shape, true),
-    [SK_ROUTE_FORWARD] = ROW("route_forward", sk_route_forward, 6, rows, false),
-    [SK_ROUTE_BACKWARD] = ROW("route_backward", sk_route_backward, 1, rows, false),
-    [SK_SWIGLU_FORWARD] = ROW("swiglu_forward", sk_swiglu_forward, 1, rows, false),
-    [SK_SWIGLU_BACKWARD] = ROW("swiglu_backward", sk_swiglu_backward, 2, rows, false),
-    [SK_COMBINE_FORWARD] = ROW("combine_forward", sk_combine_forward, 1, rows, false),
-    [SK_COMBINE_BACKWARD] = ROW("combine_backward", sk_combine_backward, 1, rows, false),
-    [SK_HEAD_LOSS] = ROW("head_loss", sk_head_loss, 4, rows, true),
-    [SK_GRAD_NORM] = ROW("grad_norm", sk_grad_norm, 2, count, true),
-    [SK_ADAMW] = ROW("adamw", sk_adamw, 3, count, false),
-    [SK_FILL_ZERO] = ROW("fill_zero", sk_fill_zero, 1, bytes, false),
-};
+/* Tapes fill operands in by position: nothing but pointers may stand before the first size, and the
+ * workspace, if there is one, is the last of them. */
+#define CHECK(OP, stem, input, last, size, workspace)                                              \
+    _Static_assert(offsetof(struct sk_##stem, last) + sizeof(void *) ==                            \
+                       offsetof(struct sk_##stem, size),                                           \
+                   #stem ": " #last " is not the last operand");                                   \
+    _Static_assert(sizeof(((struct sk_##stem *)0)->last) == sizeof(void *),                        \
+                   #stem ": " #last " is no pointer");                                             \
+    _Static_assert(offsetof(struct sk_##stem, input) % sizeof(void *) == 0,                        \
+                   #stem ": something else than pointers stands before " #input);
+FOR_EACH_OP(CHECK)
+
+#define ROW(OP, stem, input, last, first_size, workspace)                                          \
+    [SK_##OP] = {.name = #stem,                                                                    \
+                 .args_bytes = sizeof(struct sk_##stem),                                           \
+                 .outputs = (int)(offsetof(struct sk_##stem, input) / sizeof(void *)),             \
+                 .operands = (int)(offsetof(struct sk_##stem, first_size) / sizeof(void *)),       \
+                 .has_workspace = workspace},
+
+static const struct sk_op_info info_table[SK_OP_COUNT] = {FOR_EACH_OP(ROW)};
 
 const struct sk_op_info *sk_op_info(enum sk_op op)
 {

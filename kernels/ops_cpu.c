@@ -1,7 +1,5 @@
-#include <cblas.h>
-#include <math.h>
-
 #include "kernels/cpu_table.h"
+#include "kernels/gemm_cpu.h"
 
 static uint64_t no_workspace(const void *args, int threads)
 {
@@ -62,52 +60,8 @@ const struct sk_ops *sk_ops_cpu(void)
     return &table;
 }
 
-enum { PROBE = 67 }; /* odd, and longer than any register block: tails are where old builds fail */
-
-static float probe_value(int i)
-{
-    return (float)((i * 37 + 11) % 101 - 50) / 64;
-}
-
-/* Worst |sgemm - loop| over the largest |loop| for one pair of transposes. */
-static double probe_sgemm(int transpose_a, int transpose_b)
-{
-    float a[PROBE * PROBE], b[PROBE * PROBE], c[PROBE * PROBE];
-    for (int i = 0; i < PROBE * PROBE; i++) {
-        a[i] = probe_value(i);
-        b[i] = probe_value(i * 3 + 1);
-        c[i] = 1;
-    }
-    cblas_sgemm(CblasRowMajor, transpose_a ? CblasTrans : CblasNoTrans,
-                transpose_b ? CblasTrans : CblasNoTrans, PROBE, PROBE, PROBE, 0.5f, a, PROBE, b,
-                PROBE, 1, c, PROBE);
-    double worst = 0, largest = 0;
-    for (int i = 0; i < PROBE; i++) {
-        for (int j = 0; j < PROBE; j++) {
-            double sum = 0;
-            for (int k = 0; k < PROBE; k++)
-                sum += (double)(transpose_a ? a[k * PROBE + i] : a[i * PROBE + k]) *
-                       (transpose_b ? b[j * PROBE + k] : b[k * PROBE + j]);
-            double want = 1 + 0.5 * sum, off = fabs(want - c[i * PROBE + j]);
-            worst = off <= worst ? worst : off; /* a NaN wins */
-            largest = fmax(largest, fabs(want));
-        }
-    }
-    return worst / largest;
-}
-
 int sk_cpu_start(struct sk_ctx *ctx, int threads, struct sf_err *err)
 {
-    openblas_set_num_threads(1); /* ours are the outer threads: their number must not show */
     *ctx = (struct sk_ctx){.threads = threads < 1 ? 1 : threads};
-    for (int pair = 0; pair < 4; pair++) {
-        double error = probe_sgemm(pair & 1, pair >> 1);
-        if (!(error < 1e-5))
-            return sf_fail(
-                err, SF_EUNSUPPORTED,
-                "this OpenBLAS (%s) multiplies wrongly on this processor: relative error "
-                "%.3g in a %dx%d product; try another OPENBLAS_CORETYPE",
-                openblas_get_config(), error, PROBE, PROBE);
-    }
-    return SF_OK;
+    return sk_gemm_start(err);
 }

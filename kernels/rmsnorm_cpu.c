@@ -41,8 +41,8 @@ int sk_rmsnorm_forward_cpu(struct sk_ctx *ctx, const void *args, struct sf_err *
     return SF_OK;
 }
 
-/* mean(g * n) over a row, g = dy * weight, n = s * rstd; g is left in `ds` for the second pass only
- * where the row cannot be the residual, so it is formed twice instead. */
+/* mean(g * n) over a row, g = dy * weight, n = s * rstd. g is formed again by the caller: the only
+ * place to keep it is ds, and that may be the residual. */
 static double mean_product(const float *dy, const float *s, float rstd,
                            const struct sk_matrix *weight, int64_t cols)
 {

@@ -1,6 +1,7 @@
 #include "tests/kernels/kit.h"
 
 #include <math.h>
+#include <string.h>
 
 #include "kernels/attention.h"
 
@@ -229,6 +230,31 @@ START_TEST(backward_meets_the_formula)
 }
 END_TEST
 
+START_TEST(documents_that_do_not_cover_are_refused)
+{
+    static const struct {
+        int32_t documents[3];
+        const char *part;
+    } bad[] = {{{0, 5, 8}, "cover rows 0 to 8 of 9"},
+               {{1, 5, 9}, "cover rows 1 to 9 of 9"},
+               {{0, 7, 9}, "document 0 has 7 rows, the longest has 5"},
+               {{0, 5, 4}, "document 1 has -1 rows"}};
+    struct kit kit;
+    kit_begin(&kit, 2);
+    int32_t *documents = kit_ints(&kit, 3);
+    struct sk_attention_shape s = {
+        .rows = 9, .documents = 2, .heads = 1, .kv_heads = 1, .head_size = 4, .longest = 5};
+    struct sk_attention_forward f = {.documents = documents, .shape = s};
+    struct sk_attention_backward b = {.documents = documents, .shape = s};
+    for (int i = 0; i < 4; i++) {
+        memcpy(documents, bad[i].documents, sizeof bad[i].documents);
+        kit_fails(&kit, SK_ATTENTION_FORWARD, &f, SF_EINVAL, bad[i].part);
+        kit_fails(&kit, SK_ATTENTION_BACKWARD, &b, SF_EINVAL, bad[i].part);
+    }
+    kit_end(&kit);
+}
+END_TEST
+
 static Suite *attention_suite(void)
 {
     Suite *suite = suite_create("attention");
@@ -236,6 +262,7 @@ static Suite *attention_suite(void)
     tcase_set_timeout(tc, 300);
     tcase_add_loop_test(tc, forward_meets_the_formula, 0, SHAPES);
     tcase_add_loop_test(tc, backward_meets_the_formula, 0, SHAPES);
+    tcase_add_test(tc, documents_that_do_not_cover_are_refused);
     suite_add_tcase(suite, tc);
     return suite;
 }

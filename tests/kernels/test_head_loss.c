@@ -13,7 +13,8 @@ static const struct shape {
     float spread;
 } shapes[] = {{1, 64, 3, SK_FORMAT_F32, 0, 1},      {7, 33, 300, SK_FORMAT_BF16, 3, 1},
               {130, 40, 257, SK_FORMAT_BF16, 0, 1}, {600, 12, 70, SK_FORMAT_F16, 5, 1},
-              {600, 12, 70, SK_FORMAT_NF4, 8, 1},   {16, 64, 90, SK_FORMAT_NF4_NESTED, 2, 6}};
+              {600, 12, 70, SK_FORMAT_NF4, 8, 1},   {16, 64, 90, SK_FORMAT_NF4_NESTED, 2, 6},
+              {40, 600, 330, SK_FORMAT_BF16, 1, 1}};
 enum { SHAPES = sizeof shapes / sizeof shapes[0] };
 
 struct wide {
