@@ -26,7 +26,7 @@ set(rows
 # pattern of a header of somebody else's <- pattern of the files that may include it
 set(doors
     "^cjson/ <- ^libformat/base/json\\.c$"
-    "^pthread\\.h$ <- ^libformat/(base/jobs|convert/convert)\\.c$" # starts threads; locks its progress
+    "^pthread\\.h$ <- ^libformat/base/jobs\\.c$"
     "^sys/mman\\.h$ <- ^libformat/base/file\\.c$"
     "^(zstd|zstd_errors|zdict|xxhash)\\.h$ <- ^(libformat/codec|spec/decoder)/"
     "^pcre2\\.h$ <- ^libformat/text/"
