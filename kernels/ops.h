@@ -71,8 +71,8 @@ struct sk_ops {
 /* The CPU table: float32, OpenMP over fixed tiles, OpenBLAS inside a tile. */
 const struct sk_ops *sk_ops_cpu(void);
 /* Once at start: pins OpenBLAS to one thread a call and compares its products with plain loops on a
- * few shapes; SF_EUNSUPPORTED with the figures when this OpenBLAS computes wrongly on this processor
- * (OPENBLAS_CORETYPE may help). */
+ * few shapes; SF_EUNSUPPORTED with the figures when this OpenBLAS computes wrongly on this
+ * processor (OPENBLAS_CORETYPE may help). */
 int sk_cpu_start(struct sk_ctx *ctx, int threads, struct sf_err *err);
 
 #endif

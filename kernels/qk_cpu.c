@@ -1,21 +1,49 @@
 #include "kernels/qk.h"
 
 #include <math.h>
-#include <stddef.h>
 
 #include "kernels/cpu_table.h"
+#include "kernels/matrix_cpu.h"
 
-/* Turns adjacent pairs by position * inv_freq; direction -1 turns back. The angle is a float32
- * product, as in transformers: late positions feel its rounding. */
-static void rotate(float *v, int64_t head_size, int32_t position, const float *inv_freq,
-                   float direction)
+enum { SPAN = 128 }; /* pairs whose sines are held at once: they serve all heads of a row */
+
+struct turn {
+    int64_t first, pairs;
+    float cosine[SPAN], sine[SPAN];
+};
+
+/* The angle is a float32 product, as in transformers: late positions feel its rounding. */
+static void fill_turn(struct turn *t, int32_t position, const float *inv_freq, float direction)
 {
-    for (int64_t j = 0; j < head_size / 2; j++) {
-        float angle = (float)position * inv_freq[j];
-        float c = cosf(angle), s = direction * sinf(angle);
-        float a = v[2 * j], b = v[2 * j + 1];
-        v[2 * j] = a * c - b * s;
-        v[2 * j + 1] = a * s + b * c;
+    for (int64_t j = 0; j < t->pairs; j++) {
+        float angle = (float)position * inv_freq[t->first + j];
+        t->cosine[j] = cosf(angle);
+        t->sine[j] = direction * sinf(angle);
+    }
+}
+
+static void turn_heads(float *v, int64_t heads, int64_t head_size, const struct turn *t)
+{
+    for (int64_t h = 0; h < heads; h++) {
+        float *pair = v + h * head_size + 2 * t->first;
+        for (int64_t j = 0; j < t->pairs; j++, pair += 2) {
+            float a = pair[0], b = pair[1], c = t->cosine[j], s = t->sine[j];
+            pair[0] = a * c - b * s;
+            pair[1] = a * s + b * c;
+        }
+    }
+}
+
+/* Turns the adjacent pairs of one row's heads by position * inv_freq; direction -1 turns back. */
+static void rotate(float *q, float *k, const struct sk_qk_shape *s, int32_t position,
+                   const float *inv_freq, float direction)
+{
+    struct turn t;
+    for (t.first = 0; t.first < s->head_size / 2; t.first += SPAN) {
+        t.pairs = sk_min(s->head_size / 2 - t.first, SPAN);
+        fill_turn(&t, position, inv_freq, direction);
+        turn_heads(q, s->heads, s->head_size, &t);
+        turn_heads(k, s->kv_heads, s->head_size, &t);
     }
 }
 
@@ -53,15 +81,10 @@ static void scale_vector(float *v, int64_t n, float factor)
         v[i] *= factor;
 }
 
-static void forward_heads(float *v, float *rstd, int64_t heads, int32_t position,
-                          const float *inv_freq, const struct sk_qk_shape *s)
+static void normalize_heads(float *v, float *rstd, int64_t heads, const struct sk_qk_shape *s)
 {
-    for (int64_t h = 0; h < heads; h++, v += s->head_size) {
-        if (s->rope)
-            rotate(v, s->head_size, position, inv_freq, 1);
-        if (s->norm)
-            rstd[h] = normalize(v, s->head_size, s->epsilon);
-    }
+    for (int64_t h = 0; h < heads; h++)
+        rstd[h] = normalize(v + h * s->head_size, s->head_size, s->epsilon);
 }
 
 int sk_qk_forward_cpu(struct sk_ctx *ctx, const void *args, struct sf_err *err)
@@ -72,25 +95,23 @@ int sk_qk_forward_cpu(struct sk_ctx *ctx, const void *args, struct sf_err *err)
 #pragma omp parallel for num_threads(ctx->threads) schedule(static)
     for (int64_t r = 0; r < s->rows; r++) {
         float *q = a->q + r * s->heads * s->head_size, *k = a->k + r * s->kv_heads * s->head_size;
-        forward_heads(q, s->norm ? a->q_rstd + r * s->heads : NULL, s->heads, a->positions[r],
-                      a->inv_freq, s);
-        forward_heads(k, s->norm ? a->k_rstd + r * s->kv_heads : NULL, s->kv_heads, a->positions[r],
-                      a->inv_freq, s);
+        if (s->rope)
+            rotate(q, k, s, a->positions[r], a->inv_freq, 1);
+        if (s->norm) {
+            normalize_heads(q, a->q_rstd + r * s->heads, s->heads, s);
+            normalize_heads(k, a->k_rstd + r * s->kv_heads, s->kv_heads, s);
+        }
         if (s->temperature)
             scale_vector(q, s->heads * s->head_size, temperature_of(s, a->positions[r]));
     }
     return SF_OK;
 }
 
-static void backward_heads(float *d, const float *v, const float *rstd, int64_t heads,
-                           int32_t position, const float *inv_freq, const struct sk_qk_shape *s)
+static void normalize_heads_backward(float *d, const float *n, const float *rstd, int64_t heads,
+                                     const struct sk_qk_shape *s)
 {
-    for (int64_t h = 0; h < heads; h++, d += s->head_size) {
-        if (s->norm)
-            normalize_backward(d, v + h * s->head_size, rstd[h], s->head_size);
-        if (s->rope)
-            rotate(d, s->head_size, position, inv_freq, -1);
-    }
+    for (int64_t h = 0; h < heads; h++)
+        normalize_backward(d + h * s->head_size, n + h * s->head_size, rstd[h], s->head_size);
 }
 
 int sk_qk_backward_cpu(struct sk_ctx *ctx, const void *args, struct sf_err *err)
@@ -103,14 +124,15 @@ int sk_qk_backward_cpu(struct sk_ctx *ctx, const void *args, struct sf_err *err)
 #pragma omp parallel for num_threads(ctx->threads) schedule(static)
     for (int64_t r = 0; r < s->rows; r++) {
         int64_t q_at = r * s->heads * s->head_size, k_at = r * s->kv_heads * s->head_size;
+        float *dq = a->dq + q_at, *dk = a->dk + k_at;
         if (s->temperature)
-            scale_vector(a->dq + q_at, s->heads * s->head_size, temperature_of(s, a->positions[r]));
-        backward_heads(a->dq + q_at, a->q ? a->q + q_at : NULL,
-                       s->norm ? a->q_rstd + r * s->heads : NULL, s->heads, a->positions[r],
-                       a->inv_freq, s);
-        backward_heads(a->dk + k_at, a->k ? a->k + k_at : NULL,
-                       s->norm ? a->k_rstd + r * s->kv_heads : NULL, s->kv_heads, a->positions[r],
-                       a->inv_freq, s);
+            scale_vector(dq, s->heads * s->head_size, temperature_of(s, a->positions[r]));
+        if (s->norm) {
+            normalize_heads_backward(dq, a->q + q_at, a->q_rstd + r * s->heads, s->heads, s);
+            normalize_heads_backward(dk, a->k + k_at, a->k_rstd + r * s->kv_heads, s->kv_heads, s);
+        }
+        if (s->rope)
+            rotate(dq, dk, s, a->positions[r], a->inv_freq, -1);
     }
     return SF_OK;
 }

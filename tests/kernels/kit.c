@@ -28,18 +28,25 @@ void kit_end(struct kit *kit)
         sf_free(kit->loose[i]);
 }
 
+/* Check is called on failure only: benches use the kit where no test runs. */
+static void *memory(uint64_t bytes, int used)
+{
+    void *p = used < KIT_BLOCKS ? sf_alloc(bytes) : NULL;
+    if (!p)
+        ck_abort_msg("no memory, or a case with more than %d operands", KIT_BLOCKS);
+    return p;
+}
+
 void *kit_bytes(struct kit *kit, uint64_t bytes, bool output)
 {
-    ck_assert_int_lt(kit->blocks, KIT_BLOCKS);
+    int used = kit->blocks;
+    void *data = memory(bytes + GUARD, used);
     struct kit_block *b = &kit->block[kit->blocks++];
-    b->data = sf_alloc(bytes + GUARD);
-    b->initial = sf_alloc(bytes);
-    b->result = sf_alloc(bytes);
+    b->data = data;
+    b->initial = memory(bytes, used);
+    b->result = memory(bytes, used);
     b->bytes = bytes;
     b->output = output;
-    ck_assert_ptr_nonnull(b->data);
-    ck_assert_ptr_nonnull(b->initial);
-    ck_assert_ptr_nonnull(b->result);
     memset((char *)b->data + bytes, guard_byte, GUARD);
     return b->data;
 }
@@ -79,9 +86,7 @@ int32_t *kit_out_ints(struct kit *kit, int64_t n)
 
 double *kit_zeros(struct kit *kit, int64_t n)
 {
-    ck_assert_int_lt(kit->loose_count, KIT_BLOCKS);
-    double *x = sf_alloc((uint64_t)n * sizeof *x);
-    ck_assert_ptr_nonnull(x);
+    double *x = memory((uint64_t)n * sizeof *x, kit->loose_count);
     kit->loose[kit->loose_count++] = x;
     return x;
 }
@@ -221,8 +226,7 @@ static int run_once(const struct kit *kit, enum sk_op op, void *args, int thread
     uint64_t bytes = ops->measure[op](args, threads);
     ck_assert_msg(info->has_workspace || bytes == 0, "%s measures a workspace it has no place for",
                   info->name);
-    char *raw = sf_alloc(bytes + GUARD + WORKSPACE_ALIGN);
-    ck_assert_ptr_nonnull(raw);
+    char *raw = memory(bytes + GUARD + WORKSPACE_ALIGN, 0);
     char *workspace = raw + (WORKSPACE_ALIGN - (uintptr_t)raw % WORKSPACE_ALIGN);
     memset(workspace, 0xff, bytes); /* NaN */
     memset(workspace + bytes, guard_byte, GUARD);

@@ -10,7 +10,8 @@ static const struct sk_qk_shape shapes[] = {
     {.rows = 130, .heads = 5, .kv_heads = 1, .head_size = 64, .rope = true, .norm = true},
     {.rows = 33, .heads = 4, .kv_heads = 2, .head_size = 16, .temperature = true},
     {.rows = 12, .heads = 2, .kv_heads = 2, .head_size = 8, .norm = true},
-    {.rows = 5, .heads = 3, .kv_heads = 3, .head_size = 4}};
+    {.rows = 5, .heads = 3, .kv_heads = 3, .head_size = 4},
+    {.rows = 6, .heads = 2, .kv_heads = 1, .head_size = 270, .rope = true, .norm = true}};
 enum { SHAPES = sizeof shapes / sizeof shapes[0] };
 static const int32_t far_positions[] = {8190, 8191, 16383, 131071, 1048575};
 
