@@ -34,6 +34,11 @@ const struct sf_tensor *sf_safetensors_find(const struct sf_safetensors *file, c
 /* Lets go of the pages of a tensor that will not be read again. */
 void sf_safetensors_release(const struct sf_safetensors *file, const struct sf_tensor *tensor);
 
+/* What stands in front of the data of these tensors (data pointers are not looked at): length and
+ * header, in `arena`. For writers that stream. */
+int sf_safetensors_header(char **out, uint64_t *bytes, struct sf_arena *arena,
+                          const struct sf_named_tensor *tensors, int64_t count, struct sf_err *err);
+
 /* Writes tensors in the order given, with {"format": "pt"} as metadata; temporary name, fsync,
  * rename. The same input gives the same bytes. */
 int sf_safetensors_write(const char *path, const struct sf_named_tensor *tensors, int64_t count,

@@ -6,9 +6,9 @@
 #include "libformat/base/mem.h"
 #include "libformat/hf/safetensors.h"
 
-/* The header, padded with spaces so that the data starts on 8 bytes, its length in front. */
-static int make_header(char **out, uint64_t *bytes, struct sf_arena *arena,
-                       const struct sf_named_tensor *tensors, int64_t count, struct sf_err *err)
+/* Padded with spaces so that the data starts on 8 bytes. */
+int sf_safetensors_header(char **out, uint64_t *bytes, struct sf_arena *arena,
+                          const struct sf_named_tensor *tensors, int64_t count, struct sf_err *err)
 {
     struct sf_json_writer w;
     uint64_t at = 0, padded = 0;
@@ -58,7 +58,7 @@ int sf_safetensors_write(const char *path, const struct sf_named_tensor *tensors
     struct sf_out *out = NULL;
     char *header;
     uint64_t header_bytes;
-    int code = make_header(&header, &header_bytes, &arena, tensors, count, err);
+    int code = sf_safetensors_header(&header, &header_bytes, &arena, tensors, count, err);
     if (code != SF_OK)
         sf_err_prefix(err, "%s", path);
     else
