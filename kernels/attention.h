@@ -5,8 +5,8 @@
  * head h reads kv head h / (heads / kv_heads).
  *     s = scale * q k^T,  p = softmax(s),  o = p v,  lse = log sum exp s
  *     dv = p^T do,  ds = p * (do v^T - rowsum(do * o)),  dq = scale * ds k,  dk = scale * ds^T q
- * Scores are never held beyond a tile. Documents that do not cover 0 .. rows in order, or one longer
- * than `longest`, are SF_EINVAL. */
+ * Scores are never held beyond a tile. Documents that do not cover 0 .. rows in order, or one
+ * longer than `longest`, are SF_EINVAL. */
 #ifndef SCOUT_KERNELS_ATTENTION_H
 #define SCOUT_KERNELS_ATTENTION_H
 
