@@ -1,0 +1,158 @@
+#include "tools/ft_model.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "kernels/ops.h"
+#include "libformat/container/container_check.h"
+#include "libformat/hf/hf_config.h"
+
+/* ---- the container ---- */
+
+static int read_spec(struct ft_model *m, struct sf_err *err)
+{
+    char *text;
+    uint64_t bytes;
+    int code = sf_map_read_file(&text, &bytes, m->map, "config.json", &m->arena, err);
+    if (code)
+        return code;
+    code = sf_hf_config_parse(&m->spec, &m->arena, text, bytes, err);
+    return code ? sf_err_prefix(err, "%s: config.json", sf_map_path(m->map)) : SF_OK;
+}
+
+static int read_tokenizer(struct ft_model *m, struct sf_err *err)
+{
+    struct sf_err missing = {0};
+    char *text;
+    uint64_t bytes;
+    int code = sf_map_read_file(&text, &bytes, m->map, "tokenizer.json", &m->arena, &missing);
+    if (code == SF_ENOENT)
+        return SF_OK; /* rows of input_ids need none */
+    if (code) {
+        *err = missing;
+        return code;
+    }
+    code = sf_tokenizer_open(&m->tokenizer, text, bytes, err);
+    return code ? sf_err_prefix(err, "%s: tokenizer.json", sf_map_path(m->map)) : SF_OK;
+}
+
+int ft_model_open(struct ft_model *out, const struct ft_options *options, struct sf_err *err)
+{
+    *out = (struct ft_model){0};
+    int code = sf_map_open(&out->map, options->model, err);
+    if (!code)
+        code = read_spec(out, err);
+    if (!code)
+        code = read_tokenizer(out, err);
+    if (!code) {
+        code = sft_image_open(&out->image, out->map, &out->spec, err);
+        if (code)
+            sf_err_prefix(err, "%s", options->model);
+    }
+    return code ? code : sk_cpu_start(&out->ctx, (int)options->threads, err);
+}
+
+void ft_model_close(struct ft_model *model)
+{
+    sft_lora_free(&model->lora);
+    sft_image_close(model->image);
+    sf_tokenizer_close(model->tokenizer);
+    sf_map_close(model->map);
+    sf_arena_free(&model->arena);
+}
+
+static void show_progress(void *context, uint64_t done, uint64_t total)
+{
+    tool_progress_show(context, done, total);
+}
+
+int ft_model_verify(const struct ft_model *model, const struct ft_options *options,
+                    struct sf_err *err)
+{
+    struct tool_progress progress;
+    struct sf_check_options check = {.threads = (int)options->threads,
+                                     .resident_only = true,
+                                     .on_progress = show_progress,
+                                     .context = &progress};
+    int64_t damaged;
+    tool_progress_begin(&progress, "verifying");
+    int code = sf_check_run(&damaged, model->map, &check, err);
+    tool_progress_end(&progress);
+    return code;
+}
+
+/* ---- data ---- */
+
+int ft_model_data(struct sft_dataset *out, const struct ft_model *model,
+                  const struct ft_options *options, const struct tool_list *files,
+                  struct sf_err *err)
+{
+    struct sft_dataset_config config = {.file = files->item,
+                                        .files = files->count,
+                                        .tokenizer = model->tokenizer,
+                                        .vocabulary = model->spec.vocabulary,
+                                        .max_length = options->max_seq_length,
+                                        .mode = options->text_mode,
+                                        .add_special = options->add_special_tokens};
+    return sft_dataset_open(out, &config, err);
+}
+
+/* ---- the adapter ---- */
+
+static int new_lora(struct ft_model *m, const struct ft_options *o, struct sf_err *err)
+{
+    static const char *const all[] = {"q_proj",    "k_proj",  "v_proj",   "o_proj",
+                                      "gate_proj", "up_proj", "down_proj"};
+    struct sft_lora_config config = {.target = o->target_modules.item,
+                                     .targets = o->target_modules.count,
+                                     .rank = o->lora_r,
+                                     .alpha = o->lora_alpha,
+                                     .rslora = o->use_rslora};
+    if (config.targets == 0) {
+        config.target = all;
+        config.targets = sizeof all / sizeof all[0];
+    }
+    if (config.alpha == 0)
+        return sf_fail(err, SF_EINVAL, "--lora-alpha is 0: the adapter would change nothing");
+    return sft_lora_plan(&m->lora, &m->arena, &m->spec, &config, err);
+}
+
+static int load_lora(struct ft_model *m, const char *directory, bool training, bool fill,
+                     struct sf_err *err)
+{
+    struct sf_adapter adapter;
+    int code = sf_adapter_read(&adapter, &m->arena, directory, &m->spec, err);
+    if (!code)
+        code = sft_lora_plan_adapter(&m->lora, &m->arena, &m->spec, &adapter, err);
+    if (!code && training && adapter.dropout > 0)
+        fprintf(stderr, "%s: %s: lora_dropout %g is kept in the file but not applied in training\n",
+                FT_PROGRAM, directory, adapter.dropout);
+    if (!code && fill)
+        code = sft_lora_allocate(&m->lora, training, err);
+    if (!code && fill)
+        code = sft_lora_load(&m->lora, &adapter, err);
+    return code;
+}
+
+int ft_model_lora(struct ft_model *model, const struct ft_options *options, bool training,
+                  bool fill, struct sf_err *err)
+{
+    const char *from = options->adapter ? options->adapter : options->init_adapter;
+    if (from)
+        return load_lora(model, from, training, fill, err);
+    int code = new_lora(model, options, err);
+    if (!code && fill)
+        code = sft_lora_allocate(&model->lora, training, err);
+    if (!code && fill)
+        sft_lora_init(&model->lora, (uint64_t)options->seed);
+    return code;
+}
+
+enum sf_adapter_prefix ft_model_prefix(const struct ft_model *model,
+                                       const struct ft_options *options)
+{
+    bool multimodal = model->spec.multimodal;
+    if (options->adapter_class)
+        multimodal = strcmp(options->adapter_class, "multimodal") == 0;
+    return multimodal ? SF_ADAPTER_MULTIMODAL : SF_ADAPTER_TEXT;
+}

@@ -1,0 +1,40 @@
+/* ft_model.h -- what every verb of scout-ft opens: the container, its config, tokenizer and views,
+ * data files, an adapter. */
+#ifndef SCOUT_TOOLS_FT_MODEL_H
+#define SCOUT_TOOLS_FT_MODEL_H
+
+#include "libformat/container/container_map.h"
+#include "libformat/text/tokenizer.h"
+#include "tools/ft_options.h"
+#include "train/image.h"
+#include "train/lora.h"
+
+struct ft_model {
+    struct sf_arena arena;
+    struct sf_map *map;
+    struct sf_model_spec spec;
+    struct sf_tokenizer *tokenizer; /* NULL: the container carries none */
+    struct sft_image *image;
+    struct sk_ctx ctx;
+    struct sft_lora lora; /* without modules until one of the calls below */
+};
+
+/* Container, config.json, tokenizer.json, views, back end; no checksum of the payload yet. */
+int ft_model_open(struct ft_model *out, const struct ft_options *options, struct sf_err *err);
+void ft_model_close(struct ft_model *model); /* a zeroed one is welcome */
+/* Every checksum of what training reads, with a progress line. SF_EDAMAGED names the first. */
+int ft_model_verify(const struct ft_model *model, const struct ft_options *options,
+                    struct sf_err *err);
+
+int ft_model_data(struct sft_dataset *out, const struct ft_model *model,
+                  const struct ft_options *options, const struct tool_list *files,
+                  struct sf_err *err);
+/* Lists the modules of a new adapter, or of --init-adapter or --adapter; `fill`: also allocates,
+ * and starts or loads A and B. */
+int ft_model_lora(struct ft_model *model, const struct ft_options *options, bool training,
+                  bool fill, struct sf_err *err);
+/* The key names for the adapter: --adapter-class, else the checkpoint's own. */
+enum sf_adapter_prefix ft_model_prefix(const struct ft_model *model,
+                                       const struct ft_options *options);
+
+#endif

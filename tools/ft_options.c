@@ -1,0 +1,287 @@
+#include "tools/ft_options.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "libformat/base/jobs.h"
+
+enum { P = 1 << FT_PLAN, T = 1 << FT_TRAIN, E = 1 << FT_EVAL, X = 1 << FT_PROBE };
+
+static const struct {
+    const char *name, *usage, *about;
+} verbs[] = {
+    [FT_PLAN] = {"plan", "scout-ft plan --model M.scout [options of train]",
+                 "Tells every byte that a run would take, by kind, without running."},
+    [FT_TRAIN] = {"train",
+                  "scout-ft train --model M.scout --data FILE... --output-dir DIR [options]",
+                  "Fine-tunes with LoRA; writes a PEFT adapter, checkpoints and metrics.jsonl."},
+    [FT_EVAL] = {"eval", "scout-ft eval --model M.scout --data FILE... [--adapter DIR] [options]",
+                 "Held-out loss and perplexity of the model, or of model and adapter."},
+    [FT_PROBE] = {"probe",
+                  "scout-ft probe --model M.scout --inputs F.safetensors -o OUT.safetensors "
+                  "[--adapter DIR] [--grads]",
+                  "Runs input_ids and labels [B, S] (int32) through and writes hidden states, "
+                  "router logits, logits, losses and gradients."},
+};
+enum { VERBS = sizeof verbs / sizeof verbs[0], MOST_OPTIONS = 64 };
+
+void ft_options_overview(void)
+{
+    printf("usage: scout-ft VERB [options]\nFine-tunes a .scout container. scout-ft VERB --help "
+           "lists the options.\n\n");
+    for (int i = 0; i < VERBS; i++)
+        printf("  %-8s %s\n", verbs[i].name, verbs[i].about);
+}
+
+static void set_defaults(struct ft_options *o)
+{
+    *o = (struct ft_options){.threads = sf_cpu_count(),
+                             .text_mode_name = "blocks",
+                             .max_seq_length = 1024,
+                             .lora_r = 16,
+                             .lora_alpha = 32,
+                             .train_batch = 8,
+                             .eval_batch = 8,
+                             .accumulation = 1,
+                             .max_steps = -1,
+                             .epochs = 3,
+                             .learning_rate = 5e-5,
+                             .schedule_name = "linear",
+                             .save_steps = 500,
+                             .logging_steps = 10,
+                             .seed = 42,
+                             .beta1 = 0.9,
+                             .beta2 = 0.999,
+                             .epsilon = 1e-8,
+                             .max_grad_norm = 1};
+}
+
+struct row { /* an option and the verbs that take it */
+    int verbs;
+    struct tool_option option;
+};
+
+static int list_options(struct tool_option out[MOST_OPTIONS], struct ft_options *o)
+{
+    const struct row rows[] = {
+        {P | T | E | X, {"model", 0, TOOL_STRING, &o->model, "FILE", "the container (needed)"}},
+        {P | T | E | X,
+         {"config", 0, TOOL_STRING, &o->config, "FILE",
+          "JSON file of options, '_' for '-'; flags win"}},
+        {P | T | E,
+         {"data", 0, TOOL_LIST, &o->data, "FILE...",
+          ".txt or .jsonl ({\"text\"} or {\"input_ids\"}); more files may follow"}},
+        {P | T, {"eval-data", 0, TOOL_LIST, &o->eval_data, "FILE", "held-out data; repeatable"}},
+        {T, {"output-dir", 0, TOOL_STRING, &o->output_dir, "DIR", "for the adapter (needed)"}},
+        {T,
+         {"overwrite-output-dir", 0, TOOL_FLAG, &o->overwrite_output_dir, NULL,
+          "replace an adapter that is there"}},
+        {E | X, {"adapter", 0, TOOL_STRING, &o->adapter, "DIR", "a PEFT LoRA adapter"}},
+        {P | T,
+         {"init-adapter", 0, TOOL_STRING, &o->init_adapter, "DIR",
+          "start from this PEFT LoRA adapter"}},
+        {P | T, {"lora-r", 0, TOOL_INT, &o->lora_r, "N", "rank (16)"}},
+        {P | T, {"lora-alpha", 0, TOOL_DOUBLE, &o->lora_alpha, "X", "scale times rank (32)"}},
+        {P | T, {"use-rslora", 0, TOOL_FLAG, &o->use_rslora, NULL, "scale alpha / sqrt(r)"}},
+        {P | T,
+         {"target-modules", 0, TOOL_LIST, &o->target_modules, "NAME",
+          "what is adapted; repeatable or with commas (all q k v o gate up down _proj)"}},
+        {P | T | X,
+         {"adapter-class", 0, TOOL_STRING, &o->adapter_class, "CLASS",
+          "text or multimodal: the adapter's key names (as the checkpoint)"}},
+        {T,
+         {"base-model-name-or-path", 0, TOOL_STRING, &o->base_model, "ID",
+          "the base model in adapter_config.json (as the container says)"}},
+        {P | T | E,
+         {"max-seq-length", 0, TOOL_INT, &o->max_seq_length, "N", "tokens of a row (1024)"}},
+        {P | T | E,
+         {"text-mode", 0, TOOL_STRING, &o->text_mode_name, "MODE",
+          "blocks: all text end to end, cut; documents: a row each (blocks)"}},
+        {P | T | E,
+         {"add-special-tokens", 0, TOOL_FLAG, &o->add_special_tokens, NULL,
+          "begin each text with the tokenizer's begin-of-text"}},
+        {P | T, {"no-shuffle", 0, TOOL_FLAG, &o->no_shuffle, NULL, "rows in their order"}},
+        {P | T,
+         {"per-device-train-batch-size", 0, TOOL_INT, &o->train_batch, "N",
+          "rows of a micro-batch (8)"}},
+        {P | T | E, {"per-device-eval-batch-size", 0, TOOL_INT, &o->eval_batch, "N", "(8)"}},
+        {P | T,
+         {"gradient-accumulation-steps", 0, TOOL_INT, &o->accumulation, "N",
+          "micro-batches of a step (1)"}},
+        {P | T,
+         {"gradient-checkpointing", 0, TOOL_FLAG, &o->gradient_checkpointing, NULL,
+          "less memory: layers are computed again for the backward"}},
+        {P | T, {"num-train-epochs", 0, TOOL_DOUBLE, &o->epochs, "X", "(3)"}},
+        {P | T,
+         {"max-steps", 0, TOOL_INT, &o->max_steps, "N",
+          "instead of epochs; -1: as epochs say (-1)"}},
+        {P | T, {"learning-rate", 0, TOOL_DOUBLE, &o->learning_rate, "X", "the highest (5e-5)"}},
+        {P | T,
+         {"lr-scheduler-type", 0, TOOL_STRING, &o->schedule_name, "KIND",
+          "linear, cosine, constant or constant_with_warmup (linear)"}},
+        {P | T, {"warmup-steps", 0, TOOL_INT, &o->warmup_steps, "N", "(0)"}},
+        {P | T, {"warmup-ratio", 0, TOOL_DOUBLE, &o->warmup_ratio, "X", "of all steps (0)"}},
+        {P | T, {"weight-decay", 0, TOOL_DOUBLE, &o->weight_decay, "X", "(0)"}},
+        {P | T, {"adam-beta1", 0, TOOL_DOUBLE, &o->beta1, "X", "(0.9)"}},
+        {P | T, {"adam-beta2", 0, TOOL_DOUBLE, &o->beta2, "X", "(0.999)"}},
+        {P | T, {"adam-epsilon", 0, TOOL_DOUBLE, &o->epsilon, "X", "(1e-8)"}},
+        {P | T, {"max-grad-norm", 0, TOOL_DOUBLE, &o->max_grad_norm, "X", "clipping; 0: none (1)"}},
+        {P | T, {"seed", 0, TOOL_INT, &o->seed, "N", "of shuffle and of A's start (42)"}},
+        {P | T,
+         {"eval-steps", 0, TOOL_INT, &o->eval_steps, "N",
+          "held-out loss every N steps; 0: at start and end (0)"}},
+        {P | T,
+         {"save-steps", 0, TOOL_INT, &o->save_steps, "N",
+          "checkpoint-N/ every N steps; 0: none (500)"}},
+        {P | T,
+         {"logging-steps", 0, TOOL_INT, &o->logging_steps, "N",
+          "where there is no terminal: a line every N steps (10)"}},
+        {X,
+         {"inputs", 0, TOOL_STRING, &o->inputs, "FILE",
+          "safetensors with input_ids and labels [B, S], int32 (needed)"}},
+        {X, {"output", 'o', TOOL_STRING, &o->output, "FILE", "what to write (needed)"}},
+        {X, {"grads", 0, TOOL_FLAG, &o->grads, NULL, "the adapter's gradients too"}},
+        {P | E, {"json", 0, TOOL_FLAG, &o->json, NULL, "the result as JSON"}},
+        {P | T | E | X, {"threads", 0, TOOL_INT, &o->threads, "N", "(all processors)"}},
+    };
+    _Static_assert(sizeof rows / sizeof rows[0] <= MOST_OPTIONS, "room for all options");
+    int count = 0;
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
+        if (rows[i].verbs & 1 << o->verb)
+            out[count++] = rows[i].option;
+    return count;
+}
+
+/* ---- what the table cannot say ---- */
+
+/* "q_proj,v_proj" becomes two names. */
+static int split_targets(struct tool_list *list, struct sf_arena *arena)
+{
+    struct tool_list out = {0};
+    uint64_t most = (uint64_t)list->count;
+    for (int64_t i = 0; i < list->count; i++)
+        for (const char *c = list->item[i]; *c; c++)
+            most += *c == ',';
+    if (!(out.item = sf_arena_array(arena, most + 1, sizeof *out.item)))
+        return tool_usage(FT_PROGRAM, "no memory for target modules");
+    for (int64_t i = 0; i < list->count; i++) {
+        for (const char *at = list->item[i]; at;) {
+            const char *comma = strchr(at, ',');
+            size_t length = comma ? (size_t)(comma - at) : strlen(at);
+            char *name = sf_arena_strndup(arena, at, length);
+            if (!name || length == 0)
+                return tool_usage(FT_PROGRAM, "--target-modules \"%s\" has an empty name",
+                                  list->item[i]);
+            out.item[out.count++] = name;
+            at = comma ? comma + 1 : NULL;
+        }
+    }
+    *list = out;
+    return TOOL_DONE;
+}
+
+static int add_operands(struct ft_options *o, const struct tool_args *args, struct sf_arena *arena)
+{
+    if (args->operands == 0)
+        return TOOL_DONE;
+    if (o->data.count == 0)
+        return tool_usage(FT_PROGRAM, "\"%s\" belongs to no option", args->operand[0]);
+    uint64_t count = (uint64_t)(o->data.count + args->operands);
+    const char **item = sf_arena_array(arena, count, sizeof *item);
+    if (!item)
+        return tool_usage(FT_PROGRAM, "no memory for a list of files");
+    memcpy(item, o->data.item, (size_t)o->data.count * sizeof *item);
+    memcpy(item + o->data.count, args->operand, (size_t)args->operands * sizeof *item);
+    o->data.item = item;
+    o->data.count = (int64_t)count;
+    return TOOL_DONE;
+}
+
+static int read_names(struct ft_options *o)
+{
+    if (strcmp(o->text_mode_name, "blocks") == 0)
+        o->text_mode = SFT_TEXT_BLOCKS;
+    else if (strcmp(o->text_mode_name, "documents") == 0)
+        o->text_mode = SFT_TEXT_DOCUMENTS;
+    else
+        return tool_usage(FT_PROGRAM, "--text-mode is blocks or documents, not \"%s\"",
+                          o->text_mode_name);
+    if (!sft_schedule_from_name(&o->schedule, o->schedule_name))
+        return tool_usage(FT_PROGRAM,
+                          "--lr-scheduler-type is linear, cosine, constant or "
+                          "constant_with_warmup, not \"%s\"",
+                          o->schedule_name);
+    if (o->adapter_class && strcmp(o->adapter_class, "text") != 0 &&
+        strcmp(o->adapter_class, "multimodal") != 0)
+        return tool_usage(FT_PROGRAM, "--adapter-class is text or multimodal, not \"%s\"",
+                          o->adapter_class);
+    o->policy = o->gradient_checkpointing ? SFT_POLICY_LAYERS : SFT_POLICY_NONE;
+    return TOOL_DONE;
+}
+
+static int check_needed(const struct ft_options *o)
+{
+    const struct {
+        int verbs;
+        bool there;
+        const char *name;
+    } needed[] = {
+        {P | T | E | X, o->model != NULL, "--model FILE"},
+        {T | E, o->data.count > 0, "--data FILE"},
+        {T, o->output_dir != NULL, "--output-dir DIR"},
+        {X, o->inputs != NULL, "--inputs FILE"},
+        {X, o->output != NULL, "-o FILE"},
+    };
+    for (size_t i = 0; i < sizeof needed / sizeof needed[0]; i++)
+        if (needed[i].verbs & 1 << o->verb && !needed[i].there)
+            return tool_usage(FT_PROGRAM, "%s needs %s", verbs[o->verb].name, needed[i].name);
+    if (o->init_adapter && o->lora_given)
+        return tool_usage(FT_PROGRAM,
+                          "--init-adapter brings its own rank, alpha and modules: leave out "
+                          "--lora-r, --lora-alpha, --use-rslora and --target-modules");
+    if (o->grads && !o->adapter)
+        return tool_usage(FT_PROGRAM, "--grads are an adapter's: give --adapter DIR");
+    if (o->threads < 1 || o->threads > 1024)
+        return tool_usage(FT_PROGRAM, "--threads takes 1 to 1024");
+    if (o->max_steps < -1)
+        return tool_usage(FT_PROGRAM, "--max-steps is %lld", (long long)o->max_steps);
+    return TOOL_DONE;
+}
+
+static int find_verb(enum ft_verb *out, const char *name)
+{
+    for (int i = 0; i < VERBS; i++) {
+        if (strcmp(verbs[i].name, name) == 0) {
+            *out = (enum ft_verb)i;
+            return TOOL_DONE;
+        }
+    }
+    return tool_usage(FT_PROGRAM, "unknown verb \"%s\": plan, train, eval or probe", name);
+}
+
+int ft_options_read(struct ft_options *out, int argc, char **argv, struct sf_arena *arena)
+{
+    struct tool_option option[MOST_OPTIONS];
+    set_defaults(out);
+    int status = find_verb(&out->verb, argv[0]);
+    if (status != TOOL_DONE)
+        return status;
+    struct tool_args args = {.program = FT_PROGRAM,
+                             .usage = verbs[out->verb].usage,
+                             .about = verbs[out->verb].about,
+                             .option = option,
+                             .options = list_options(option, out)};
+    status = tool_parse(&args, argc, argv, arena);
+    out->help = args.help;
+    if (status != TOOL_DONE || args.help)
+        return status;
+    out->lora_given = tool_was_given(&args, "lora-r") || tool_was_given(&args, "lora-alpha") ||
+                      tool_was_given(&args, "use-rslora") ||
+                      tool_was_given(&args, "target-modules");
+    status = split_targets(&out->target_modules, arena);
+    if (status == TOOL_DONE)
+        status = add_operands(out, &args, arena);
+    if (status == TOOL_DONE)
+        status = read_names(out);
+    return status == TOOL_DONE ? check_needed(out) : status;
+}

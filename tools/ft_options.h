@@ -1,0 +1,54 @@
+/* ft_options.h -- the command line of scout-ft: one table of options, and which verb takes which. */
+#ifndef SCOUT_TOOLS_FT_OPTIONS_H
+#define SCOUT_TOOLS_FT_OPTIONS_H
+
+#include "tools/tool.h"
+#include "train/data/dataset.h"
+#include "train/plan/memory_policy.h"
+#include "train/schedule.h"
+
+#define FT_PROGRAM "scout-ft"
+
+enum ft_verb { FT_PLAN, FT_TRAIN, FT_EVAL, FT_PROBE };
+
+struct ft_options {
+    enum ft_verb verb;
+    bool help;
+    const char *model, *config;
+    int64_t threads;
+    bool json;
+    /* data */
+    struct tool_list data, eval_data;
+    const char *text_mode_name;
+    enum sft_text_mode text_mode;
+    bool add_special_tokens, no_shuffle;
+    int64_t max_seq_length;
+    /* adapter */
+    const char *adapter, *init_adapter, *adapter_class, *base_model;
+    struct tool_list target_modules;
+    int64_t lora_r;
+    double lora_alpha;
+    bool use_rslora, lora_given; /* lora_given: some option of a new adapter */
+    /* run */
+    const char *output_dir;
+    bool overwrite_output_dir;
+    int64_t train_batch, eval_batch, accumulation, max_steps, seed;
+    double epochs, learning_rate, warmup_ratio;
+    int64_t warmup_steps, eval_steps, save_steps, logging_steps;
+    const char *schedule_name;
+    enum sft_schedule_kind schedule;
+    double weight_decay, beta1, beta2, epsilon, max_grad_norm;
+    bool gradient_checkpointing;
+    enum sft_policy policy;
+    /* probe */
+    const char *inputs, *output;
+    bool grads;
+};
+
+/* argv[0] is the verb. Strings borrow from argv or `arena`. Returns a tool_status; a wrong command
+ * line has been told about. */
+int ft_options_read(struct ft_options *out, int argc, char **argv, struct sf_arena *arena);
+/* "scout-ft --help". */
+void ft_options_overview(void);
+
+#endif

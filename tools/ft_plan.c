@@ -1,0 +1,144 @@
+/* The verb plan. */
+#include <stdio.h>
+
+#include "libformat/base/json.h"
+#include "tools/ft_verbs.h"
+
+/* One line of the plan; what is zero is left out. */
+static void line(const char *what, uint64_t bytes)
+{
+    char text[TOOL_SIZE_TEXT];
+    if (bytes)
+        printf("  %-34s %16llu  %s\n", what, (unsigned long long)bytes, tool_size(text, bytes));
+}
+
+static void print_weights(const struct sft_plan *p)
+{
+    printf("weights\n");
+    for (int k = 0; k < SF_EXTENT_KIND_COUNT; k++)
+        if (k != SF_EXTENT_EMBEDDING && k != SF_EXTENT_UNUSED)
+            line(sf_extent_kind_name((enum sf_extent_kind)k), p->weights[k]);
+    line("embedding (rows on the host)", p->embedding_bytes);
+    line("unused (never read, not counted)", p->unused_bytes);
+}
+
+static void print_step(const struct sft_plan *p)
+{
+    printf("a step's block, fullest in %s\n", p->peak_op ? p->peak_op : "nothing");
+    for (int k = 0; k < SFT_KIND_COUNT; k++)
+        line(sft_kind_name((enum sft_kind)k), p->peak_kind[k]);
+    line("lost to packing", p->step_bytes - p->step_live_bytes);
+    line("the block", p->step_bytes);
+    printf("largest in it\n");
+    for (int64_t i = 0; i < p->top_count && i < 5; i++)
+        line(p->top[i].name, p->top[i].bytes);
+}
+
+static void print_text(const struct sft_plan *p, const struct sft_trainer *trainer)
+{
+    char text[TOOL_SIZE_TEXT];
+    print_weights(p);
+    printf("adapter\n");
+    line("parameters", p->adapter_parameter_bytes);
+    line("gradients", p->adapter_gradient_bytes);
+    line("moments", p->adapter_moment_bytes);
+    print_step(p);
+    printf("total %llu bytes, %s; %lld steps\n", (unsigned long long)p->total_bytes,
+           tool_size(text, p->total_bytes), (long long)sft_trainer_steps(trainer));
+}
+
+static int print_json(const struct sft_plan *p, const struct sft_trainer *trainer,
+                      struct sf_err *err)
+{
+    struct sf_arena arena = {0};
+    struct sf_json_writer w;
+    char *text;
+    sf_json_write_begin(&w, &arena, 2);
+    sf_json_write_object(&w, NULL);
+    sf_json_write_object(&w, "weights");
+    for (int k = 0; k < SF_EXTENT_KIND_COUNT; k++)
+        sf_json_write_int(&w, sf_extent_kind_name((enum sf_extent_kind)k), (int64_t)p->weights[k]);
+    sf_json_write_end(&w, '}');
+    sf_json_write_int(&w, "resident_bytes", (int64_t)p->resident_bytes);
+    sf_json_write_int(&w, "embedding_bytes", (int64_t)p->embedding_bytes);
+    sf_json_write_int(&w, "unused_bytes", (int64_t)p->unused_bytes);
+    sf_json_write_int(&w, "adapter_parameter_bytes", (int64_t)p->adapter_parameter_bytes);
+    sf_json_write_int(&w, "adapter_gradient_bytes", (int64_t)p->adapter_gradient_bytes);
+    sf_json_write_int(&w, "adapter_moment_bytes", (int64_t)p->adapter_moment_bytes);
+    sf_json_write_int(&w, "step_bytes", (int64_t)p->step_bytes);
+    sf_json_write_int(&w, "step_live_bytes", (int64_t)p->step_live_bytes);
+    sf_json_write_object(&w, "step_at_its_fullest");
+    for (int k = 0; k < SFT_KIND_COUNT; k++)
+        sf_json_write_int(&w, sft_kind_name((enum sft_kind)k), (int64_t)p->peak_kind[k]);
+    sf_json_write_end(&w, '}');
+    sf_json_write_int(&w, "total_bytes", (int64_t)p->total_bytes);
+    sf_json_write_int(&w, "steps", sft_trainer_steps(trainer));
+    sf_json_write_end(&w, '}');
+    int code = sf_json_write_finish(&text, NULL, &w, err);
+    if (!code)
+        printf("%s\n", text);
+    sf_arena_free(&arena);
+    return code;
+}
+
+/* Without data a micro-batch is as full as it can be: rows of --max-seq-length. */
+static int stand_in(struct sft_dataset *out, struct sf_arena *arena, const struct ft_options *o,
+                    struct sf_err *err)
+{
+    int64_t length = o->max_seq_length, rows = o->train_batch;
+    if (rows < o->eval_batch)
+        rows = o->eval_batch;
+    if (rows < 1 || rows > 1 << 20 || length < 2 || length > INT32_MAX)
+        return sf_fail(err, SF_EINVAL, "micro-batches of %lld rows of %lld tokens", (long long)rows,
+                       (long long)length);
+    *out = (struct sft_dataset){.rows = rows, .longest = length, .tokens = rows * length};
+    out->start = sf_arena_array(arena, (uint64_t)rows + 1, sizeof *out->start);
+    if (!out->start)
+        return sf_fail(err, SF_ENOMEM, "no memory for %lld rows", (long long)rows);
+    for (int64_t i = 0; i <= rows; i++)
+        out->start[i] = i * length;
+    return SF_OK;
+}
+
+static int plan(struct ft_model *m, const struct ft_options *o, struct sft_dataset *data,
+                struct sft_dataset *eval, struct sf_err *err)
+{
+    struct sft_dataset full = {0};
+    int code = ft_model_open(m, o, err);
+    if (!code)
+        code = ft_model_lora(m, o, true, false, err);
+    if (!code)
+        code = o->data.count ? ft_model_data(data, m, o, &o->data, err)
+                             : stand_in(&full, &m->arena, o, err);
+    if (!code && o->eval_data.count)
+        code = ft_model_data(eval, m, o, &o->eval_data, err);
+    if (code)
+        return code;
+    struct sft_trainer *trainer;
+    struct sft_trainer_config config =
+        ft_trainer_config(m, o, o->data.count ? data : &full, o->eval_data.count ? eval : NULL);
+    code = sft_trainer_open(&trainer, &config, err);
+    if (code)
+        return code;
+    struct sft_plan p = {0};
+    sft_plan_weights(&p, m->map);
+    sft_trainer_plan(&p, trainer);
+    sft_plan_total(&p);
+    if (o->json)
+        code = print_json(&p, trainer, err);
+    else
+        print_text(&p, trainer);
+    sft_trainer_close(trainer);
+    return code;
+}
+
+int ft_plan(const struct ft_options *options, struct sf_err *err)
+{
+    struct ft_model model = {0};
+    struct sft_dataset data = {0}, eval = {0};
+    int code = plan(&model, options, &data, &eval, err);
+    sft_dataset_free(&data);
+    sft_dataset_free(&eval);
+    ft_model_close(&model);
+    return code;
+}

@@ -1,0 +1,45 @@
+/* scout-ft -- plan, train, evaluate and probe a container. */
+#include <stdio.h>
+#include <string.h>
+
+#include "tools/ft_verbs.h"
+
+static int run_verb(const struct ft_options *options, struct sf_err *err)
+{
+    switch (options->verb) {
+    case FT_PLAN:
+        return ft_plan(options, err);
+    case FT_TRAIN:
+        return ft_train(options, err);
+    case FT_EVAL:
+        return ft_eval(options, err);
+    case FT_PROBE:
+        return ft_probe(options, err);
+    }
+    return SF_OK;
+}
+
+static int run(int argc, char **argv, struct sf_arena *arena)
+{
+    struct ft_options options;
+    struct sf_err err = {0};
+    if (argc < 2)
+        return tool_usage(FT_PROGRAM, "a verb is missing: plan, train, eval or probe");
+    if (strcmp(argv[1], "--help") == 0) {
+        ft_options_overview();
+        return TOOL_DONE;
+    }
+    int status = ft_options_read(&options, argc - 1, argv + 1, arena);
+    if (status != TOOL_DONE || options.help)
+        return status;
+    return run_verb(&options, &err) == SF_OK ? TOOL_DONE : tool_failed(FT_PROGRAM, &err);
+}
+
+int main(int argc, char **argv)
+{
+    struct sf_arena arena = {0};
+    tool_start();
+    int status = tool_finish(FT_PROGRAM, run(argc, argv, &arena));
+    sf_arena_free(&arena);
+    return status;
+}

@@ -1,0 +1,95 @@
+#include "train/metrics.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdio.h>
+
+#include "libformat/base/arena.h"
+#include "libformat/base/json.h"
+#include "libformat/base/mem.h"
+
+struct sft_metrics {
+    struct sf_arena path; /* the file's name */
+    struct sf_arena line; /* reset with each: no memory is taken once it is warm */
+    const char *name;
+    FILE *file;
+};
+
+int sft_metrics_open(struct sft_metrics **out, const char *path, struct sf_err *err)
+{
+    void *memory;
+    int code = sf_alloc_for(&memory, sizeof(struct sft_metrics), "metrics", err);
+    if (code)
+        return code;
+    struct sft_metrics *m = memory;
+    m->name = sf_arena_strdup(&m->path, path);
+    if (!m->name)
+        code = sf_fail(err, SF_ENOMEM, "no memory for a path");
+    else if (!(m->file = fopen(path, "w")))
+        code = sf_fail_errno(err, errno, "%s: cannot be written", path);
+    if (code)
+        sft_metrics_close(m);
+    else
+        *out = m;
+    return code;
+}
+
+void sft_metrics_close(struct sft_metrics *metrics)
+{
+    if (!metrics)
+        return;
+    if (metrics->file)
+        fclose(metrics->file);
+    sf_arena_free(&metrics->path);
+    sf_arena_free(&metrics->line);
+    sf_free(metrics);
+}
+
+static int write_line(struct sft_metrics *m, struct sf_json_writer *w, struct sf_err *err)
+{
+    char *text;
+    uint64_t bytes;
+    sf_json_write_end(w, '}');
+    int code = sf_json_write_finish(&text, &bytes, w, err);
+    if (!code && (fwrite(text, 1, bytes, m->file) != bytes || fputc('\n', m->file) == EOF ||
+                  fflush(m->file) != 0))
+        code = sf_fail_errno(err, errno, "%s", m->name);
+    sf_arena_reset(&m->line);
+    return code;
+}
+
+static void begin_line(struct sf_json_writer *w, struct sft_metrics *m, int64_t step, double epoch)
+{
+    sf_json_write_begin(w, &m->line, 0);
+    sf_json_write_object(w, NULL);
+    sf_json_write_int(w, "step", step);
+    sf_json_write_double(w, "epoch", epoch);
+}
+
+int sft_metrics_step(struct sft_metrics *metrics, const struct sft_metrics_step *row,
+                     struct sf_err *err)
+{
+    struct sf_json_writer w;
+    begin_line(&w, metrics, row->step, row->epoch);
+    sf_json_write_double(&w, "loss", row->loss);
+    sf_json_write_double(&w, "grad_norm", row->grad_norm);
+    sf_json_write_double(&w, "learning_rate", row->learning_rate);
+    sf_json_write_int(&w, "tokens", row->tokens);
+    sf_json_write_int(&w, "targets", row->targets);
+    sf_json_write_double(&w, "seconds", row->seconds);
+    sf_json_write_double(&w, "tokens_per_second",
+                         row->seconds > 0 ? (double)row->tokens / row->seconds : 0);
+    return write_line(metrics, &w, err);
+}
+
+int sft_metrics_eval(struct sft_metrics *metrics, const struct sft_metrics_eval *row,
+                     struct sf_err *err)
+{
+    struct sf_json_writer w;
+    begin_line(&w, metrics, row->step, row->epoch);
+    sf_json_write_double(&w, "eval_loss", row->loss);
+    sf_json_write_double(&w, "eval_perplexity", exp(row->loss));
+    sf_json_write_int(&w, "eval_targets", row->targets);
+    sf_json_write_double(&w, "eval_seconds", row->seconds);
+    return write_line(metrics, &w, err);
+}

@@ -1,0 +1,71 @@
+/* trainer.h -- a fine-tuning run: epochs, micro-batches, schedule, evaluation, what is written.
+ *
+ * Open decides every shape and size (sft_trainer_plan tells them); run takes the step block and
+ * then allocates nothing but what an adapter's file or a line of metrics needs for a moment. The
+ * arithmetic follows Hugging Face's Trainer: a step's loss is the sum over the targets of all its
+ * micro-batches, divided by their number; an epoch's last step takes what is left; the learning
+ * rate of step s (from 0) is the schedule's at s. */
+#ifndef SCOUT_TRAIN_TRAINER_H
+#define SCOUT_TRAIN_TRAINER_H
+
+#include "train/batches.h"
+#include "train/checkpoint.h"
+#include "train/metrics.h"
+#include "train/schedule.h"
+#include "train/step.h"
+
+struct sft_trainer_config {
+    const struct sf_model_spec *spec;
+    const struct sft_image *image;
+    struct sft_lora *lora; /* planned; for a run allocated (training) and filled */
+    const struct sk_ops *ops;
+    struct sk_ctx *ctx;
+    const struct sft_dataset *data, *eval; /* eval: NULL for none */
+    int64_t train_batch, eval_batch;       /* rows of a micro-batch */
+    int64_t accumulation;                  /* micro-batches a step */
+    int64_t max_steps;                     /* 0: as `epochs` says */
+    double epochs;
+    bool shuffle;
+    uint64_t seed;
+    enum sft_schedule_kind schedule;
+    double learning_rate, warmup_ratio;
+    int64_t warmup_steps; /* above 0: instead of the ratio */
+    double beta1, beta2, epsilon, weight_decay;
+    float max_grad_norm;            /* 0: no clipping */
+    int64_t eval_steps, save_steps; /* 0: never in between */
+    enum sft_policy policy;
+    struct sft_checkpoint output; /* directory, base model, prefix; its spec is the one above */
+    /* After each step and evaluation, may be NULL; `context` goes with them. */
+    void (*on_step)(void *context, const struct sft_metrics_step *row, int64_t steps);
+    void (*on_eval)(void *context, const struct sft_metrics_eval *row, int64_t steps);
+    void *context;
+    bool (*interrupted)(void); /* asked between steps; NULL: never */
+};
+
+struct sft_trainer_result {
+    int64_t steps;    /* done */
+    bool interrupted; /* before the last one */
+    bool saved;       /* the adapter stands in the output folder */
+    double first_loss, last_loss;
+    double eval_before, eval_after; /* mean held-out loss; NAN without */
+    int64_t tokens;
+    double seconds;
+};
+
+struct sft_trainer;
+
+/* Checks the figures, emits the tapes. `config` is copied; what it points to outlives the trainer.
+ */
+int sft_trainer_open(struct sft_trainer **out, const struct sft_trainer_config *config,
+                     struct sf_err *err);
+void sft_trainer_close(struct sft_trainer *trainer); /* NULL is welcome */
+/* Adds tapes, adapter and batches to a plan. */
+void sft_trainer_plan(struct sft_plan *plan, const struct sft_trainer *trainer);
+int64_t sft_trainer_steps(const struct sft_trainer *trainer);
+int64_t sft_trainer_warmup(const struct sft_trainer *trainer);
+/* The whole run. SF_ENUMERIC names the step whose loss or gradient is not finite; checkpoints that
+ * were written before stay. Being interrupted is no error: the step is finished and saved. */
+int sft_trainer_run(struct sft_trainer_result *out, struct sft_trainer *trainer,
+                    struct sf_err *err);
+
+#endif
