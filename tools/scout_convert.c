@@ -1,4 +1,4 @@
-/* scout-convert -- a Hugging Face Llama 4 folder becomes one .scout container. */
+/* scout-convert -- a Hugging Face Llama 4 folder becomes one .scout container, and back (export). */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -8,6 +8,7 @@
 #include "libformat/base/json.h"
 #include "libformat/convert/convert.h"
 #include "libformat/hf/hf_config.h"
+#include "tools/convert_export.h"
 #include "tools/tool.h"
 
 static const char PROGRAM[] = "scout-convert";
@@ -53,7 +54,9 @@ static int read_command(struct command *c, int argc, char **argv, struct sf_aren
         {"threads", 0, TOOL_INT, &c->threads, "N", "worker threads (default: all processors)"},
     };
     struct tool_args args = {.program = PROGRAM,
-                             .usage = "scout-convert HF_DIR -o MODEL.scout [options]",
+                             .usage =
+                                 "scout-convert HF_DIR -o MODEL.scout [options]\n"
+                                 "       scout-convert export MODEL.scout --to FORMAT -o HF_DIR",
                              .about = "Converts a Hugging Face Llama 4 checkpoint into an NF4 "
                                       "container that maps straight into GPU memory.",
                              .option = options,
@@ -295,6 +298,8 @@ int main(int argc, char **argv)
     struct command command;
     struct job job = {0};
     tool_start();
+    if (argc > 1 && strcmp(argv[1], "export") == 0)
+        return tool_finish(PROGRAM, convert_export(argc - 1, argv + 1));
     int status = read_command(&command, argc, argv, &job.arena);
     if (status == TOOL_DONE && !command.help) {
         int code = open_job(&job, &command, &err);

@@ -58,6 +58,20 @@ grep -q '^layer 3 expert 3 expert_down .*\[256, 256\]' out || fail "--dry-run ha
 grep -q -- '--keep-bf16' out || fail "--help does not list options"
 [ "$(find . -name '*partial*' | wc -l)" = 0 ] || fail "a partial file was left"
 
+# ---- and back ----
+"$convert" export kept.scout --to hf-bf16 -o back >out 2>err || fail "export: $(cat err)"
+cmp -s back/config.json "$tiny/config.json" || fail "export changed config.json"
+cmp -s back/tokenizer.json "$tiny/tokenizer.json" || fail "export changed tokenizer.json"
+"$convert" back -o kept-again.scout --keep-bf16 '*' --model-id tiny-scout >out 2>err || fail "an exported folder does not convert: $(cat err)"
+"$convert" back --dry-run >again 2>err && "$convert" "$tiny" --dry-run >first 2>err
+cmp -s again first || fail "an exported folder is another model"
+refused 1 'back: holds a checkpoint already' export kept.scout --to hf-bf16 -o back
+refused 2 'hf-bf16 or hf-bnb4' export kept.scout --to gguf -o to/gguf
+refused 1 'no-such.scout' export no-such.scout --to hf-bf16 -o to/none
+cp good.scout damaged.scout
+printf 'X' | dd of=damaged.scout bs=1 seek=100000 conv=notrunc 2>/dev/null
+refused 1 'damaged.scout.*chunk' export damaged.scout --to hf-bf16 -o to/none
+
 # ---- the command line ----
 refused 2 'give one checkpoint folder'
 refused 2 'with -o FILE' "$tiny"

@@ -13,63 +13,11 @@
 #include "libformat/container/container_check.h"
 #include "libformat/convert/convert.h"
 #include "libformat/convert/names.h"
-#include "libformat/hf/hf_config.h"
+#include "tests/convert/conversion.h"
 
 static const char TINY[] = "examples/tiny-scout";
 static const char TINY_SCOUT[] = "tests/golden/llama4-tiny/scout/model";
 static const char TINY_MAVERICK[] = "tests/golden/llama4-tiny/maverick/model";
-
-/* A conversion from start to end; the caller's err shows why it failed. */
-struct conversion {
-    const char *source, *config; /* folders below the source tree; config NULL: the same */
-    const char *output;          /* absolute */
-    const char *keep[2];
-    int keep_count, threads;
-    bool keep_unknown;
-};
-
-static int convert(const struct conversion *c, struct sf_err *err)
-{
-    struct sf_arena arena = {0};
-    struct sf_model_spec spec;
-    struct sf_hf_index *index = NULL;
-    struct sf_convert_plan plan = {0};
-    bool used[2] = {0};
-    struct sf_policy policy = {c->keep, c->keep_count, used};
-    char *config = NULL, path[4096];
-    uint64_t bytes = 0;
-    snprintf(path, sizeof path, "%s/config.json",
-             c->config ? scout_source_path(c->config) : c->source);
-    int code = sf_read_file(&config, &bytes, &arena, path, 1 << 20, err);
-    if (code == SF_OK)
-        code = sf_hf_config_parse(&spec, &arena, config, bytes, err);
-    if (code == SF_OK)
-        code = sf_hf_index_open(&index, c->source, err);
-    if (code == SF_OK)
-        code = sf_convert_plan_build(&plan, &spec, index, &policy, c->keep_unknown, err);
-    struct sf_carried_file file = {"config.json", config, bytes};
-    struct sf_convert_options options = {.threads = c->threads ? c->threads : 1,
-                                         .model_id = "tiny",
-                                         .converter = "test",
-                                         .options_text = "",
-                                         .file = &file,
-                                         .files = 1};
-    if (code == SF_OK)
-        code = sf_convert_run(&plan, c->output, &options, err);
-    sf_convert_plan_free(&plan);
-    sf_hf_index_close(index);
-    sf_arena_free(&arena);
-    return code;
-}
-
-static struct sf_map *converted(struct conversion c)
-{
-    struct sf_err err = {0};
-    struct sf_map *map;
-    assert_ok(convert(&c, &err), err);
-    assert_ok(sf_map_open(&map, c.output, &err), err);
-    return map;
-}
 
 static char *slurp(const char *path, uint64_t *bytes, struct sf_arena *arena)
 {

@@ -1,0 +1,77 @@
+#include "libformat/convert/export_config.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "libformat/base/json.h"
+
+/* What transformers writes for its own 4-bit checkpoints. */
+static const char BNB_CONFIG[] =
+    "\n  \"quantization_config\": {\"_load_in_4bit\": true, \"_load_in_8bit\": false,\n"
+    "    \"bnb_4bit_compute_dtype\": \"bfloat16\", \"bnb_4bit_quant_storage\": \"uint8\",\n"
+    "    \"bnb_4bit_quant_type\": \"nf4\", \"bnb_4bit_use_double_quant\": true,\n"
+    "    \"llm_int8_enable_fp32_cpu_offload\": false, \"llm_int8_has_fp16_weight\": false,\n"
+    "    \"llm_int8_skip_modules\": [\"lm_head\", \"router\", \"vision_model\", "
+    "\"multi_modal_projector\"],\n"
+    "    \"llm_int8_threshold\": 6.0, \"load_in_4bit\": true, \"load_in_8bit\": false,\n"
+    "    \"quant_method\": \"bitsandbytes\"},";
+
+static const char SPACE[] = " \t\r\n";
+
+/* The number behind `"attn_temperature_tuning":`, NULL where there is none. A quote inside a string
+ * would stand behind a backslash, so the quoted name can only be a key or a whole string. */
+static char *find_number(char *text)
+{
+    static const char key[] = "\"attn_temperature_tuning\"";
+    for (char *at = text; (at = strstr(at, key)) != NULL; at++) {
+        char *value = at + sizeof key - 1;
+        value += strspn(value, SPACE);
+        if ((at > text && at[-1] == '\\') || *value != ':')
+            continue;
+        value += 1 + strspn(value + 1, SPACE);
+        if ((*value >= '0' && *value <= '9') || *value == '-')
+            return value;
+    }
+    return NULL;
+}
+
+static int check_config(const char *text, uint64_t bytes, struct sf_err *err)
+{
+    struct sf_json *root;
+    int code = sf_json_parse(&root, text, bytes, err);
+    if (code != SF_OK)
+        return sf_err_prefix(err, "config.json");
+    if (sf_json_type(root) != SF_JSON_OBJECT)
+        code = sf_fail(err, SF_EFORMAT, "config.json: not a JSON object");
+    else if (sf_json_get(root, "quantization_config"))
+        code = sf_fail(err, SF_EUNSUPPORTED, "config.json: describes a quantization already");
+    sf_json_free(root);
+    return code;
+}
+
+int sf_export_config(char **text, uint64_t *bytes, struct sf_arena *arena,
+                     enum sf_export_format format, struct sf_err *err)
+{
+    int code = check_config(*text, *bytes, err);
+    char *number, *out = *text;
+    while (code == SF_OK && out && (number = find_number(out)) != NULL) {
+        char *end;
+        const char *flag = strtod(number, &end) != 0 ? "true" : "false";
+        *number = 0;
+        out = sf_arena_printf(arena, "%s%s%s", out, flag, end);
+    }
+    if (code == SF_OK && out && format == SF_EXPORT_BNB4) {
+        char *inside = strchr(out, '{') + 1;
+        bool empty = inside[strspn(inside, SPACE)] == '}';
+        int bare = (int)sizeof BNB_CONFIG - 1 - (empty ? 1 : 0); /* no comma before the brace */
+        out = sf_arena_printf(arena, "%.*s%.*s%s", (int)(inside - out), out, bare, BNB_CONFIG,
+                              inside);
+    }
+    if (code == SF_OK && !out)
+        code = sf_fail(err, SF_ENOMEM, "no memory for config.json");
+    if (code != SF_OK)
+        return code;
+    *text = out;
+    *bytes = strlen(out);
+    return SF_OK;
+}

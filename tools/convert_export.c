@@ -1,0 +1,96 @@
+#include "tools/convert_export.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "libformat/base/jobs.h"
+#include "libformat/container/container_check.h"
+#include "libformat/convert/export.h"
+#include "tools/tool.h"
+
+static const char PROGRAM[] = "scout-convert";
+
+struct command {
+    const char *model, *output, *format;
+    int64_t threads, shard_gb;
+    bool help;
+};
+
+static int read_command(struct command *c, int argc, char **argv, struct sf_arena *arena)
+{
+    *c = (struct command){.threads = sf_cpu_count(), .shard_gb = 5};
+    const struct tool_option options[] = {
+        {"to", 0, TOOL_STRING, &c->format, "FORMAT", "hf-bf16 or hf-bnb4 (needed)"},
+        {"output", 'o', TOOL_STRING, &c->output, "HF_DIR", "the folder to write (needed)"},
+        {"shard-size", 0, TOOL_INT, &c->shard_gb, "GB", "largest shard in GB (5)"},
+        {"threads", 0, TOOL_INT, &c->threads, "N", "worker threads (default: all processors)"},
+    };
+    struct tool_args args = {
+        .program = PROGRAM,
+        .usage = "scout-convert export MODEL.scout --to hf-bf16|hf-bnb4 -o HF_DIR [options]",
+        .about = "Writes a container as a Hugging Face checkpoint: bf16 numbers, or bitsandbytes' "
+                 "4-bit tensors.",
+        .option = options,
+        .options = sizeof options / sizeof options[0]};
+    int status = tool_parse(&args, argc, argv, arena);
+    c->help = args.help;
+    if (status != TOOL_DONE || args.help)
+        return status;
+    if (args.operands != 1)
+        return tool_usage(PROGRAM, "export takes one container, not %d", args.operands);
+    if (!c->output)
+        return tool_usage(PROGRAM, "give the folder to write with -o HF_DIR");
+    if (!c->format || (strcmp(c->format, "hf-bf16") != 0 && strcmp(c->format, "hf-bnb4") != 0))
+        return tool_usage(PROGRAM, "--to takes hf-bf16 or hf-bnb4");
+    if (c->threads < 1 || c->threads > 1024 || c->shard_gb < 1 || c->shard_gb > 1000)
+        return tool_usage(PROGRAM, "--threads takes 1 to 1024, --shard-size 1 to 1000");
+    c->model = args.operand[0];
+    return TOOL_DONE;
+}
+
+static bool show_progress(void *context, uint64_t done, uint64_t total)
+{
+    tool_progress_show(context, done, total);
+    return !tool_interrupted();
+}
+
+/* What is exported was checked first: damage must not travel on under a new name. */
+static int run(const struct command *c, struct sf_err *err)
+{
+    struct sf_map *map;
+    struct tool_progress progress;
+    struct sf_check_options check = {.threads = (int)c->threads};
+    struct sf_export_options options = {
+        .format = strcmp(c->format, "hf-bnb4") == 0 ? SF_EXPORT_BNB4 : SF_EXPORT_BF16,
+        .threads = (int)c->threads,
+        .shard_bytes = (uint64_t)c->shard_gb * 1000000000u,
+        .on_progress = show_progress,
+        .context = &progress};
+    int64_t damaged;
+    int code = sf_map_open(&map, c->model, err);
+    if (code != SF_OK)
+        return code;
+    tool_catch_signals();
+    tool_progress_begin(&progress, "exporting");
+    code = sf_check_run(&damaged, map, &check, err);
+    if (code == SF_OK)
+        code = sf_export_run(map, c->output, &options, err);
+    tool_progress_end(&progress);
+    if (code == SF_OK)
+        printf("%s: %s of %s, written in %.1f s\n", c->output, c->format,
+               sf_map_summary(map)->model_id, tool_now() - progress.started);
+    sf_map_close(map);
+    return code;
+}
+
+int convert_export(int argc, char **argv)
+{
+    struct sf_arena arena = {0};
+    struct sf_err err = {0};
+    struct command command;
+    int status = read_command(&command, argc, argv, &arena);
+    if (status == TOOL_DONE && !command.help && run(&command, &err) != SF_OK)
+        status = tool_failed(PROGRAM, &err);
+    sf_arena_free(&arena);
+    return status;
+}
