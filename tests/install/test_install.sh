@@ -36,4 +36,9 @@ done
 # shellcheck disable=SC2086
 "$cc" -std=c11 -Wall -Wextra -Werror $cflags -o "$prefix/user" "$here/user.c" $libs
 "$prefix/user" || fail "the program built against the installed libraries failed"
+# The tools start from where they were installed, and say what they are for.
+for tool in scout-convert scout-inspect scout-ft; do
+    [ -x "$prefix/bin/$tool" ] || fail "no $tool in $prefix/bin"
+    "$prefix/bin/$tool" --help | grep -q "^usage: $tool" || fail "$tool --help does not say how to use it"
+done
 echo "installed: $(echo "$headers" | wc -l) headers, $(find "$prefix" -name '*.a' | wc -l) libraries"
