@@ -184,8 +184,8 @@ static int print_provenance(struct inspect *in, struct sf_err *err)
     fprintf(in->out, "  converter  %s\n", shown(in, s->converter));
     fprintf(in->out, "  options    %s\n",
             s->options && *s->options ? shown(in, s->options) : "none that change content");
-    fprintf(in->out, "  source     %s of tensors (%s bytes) in %lld files\n", bytes(in, s->source_bytes),
-            number(in, s->source_bytes), (long long)s->shard_count);
+    fprintf(in->out, "  source     %s of tensors (%s bytes) in %lld files\n",
+            bytes(in, s->source_bytes), number(in, s->source_bytes), (long long)s->shard_count);
     int code = s->shard_count > 0 ? print_shards(in, err) : SF_OK;
     if (code == SF_OK && sf_map_info(in->map)->files > 0)
         code = print_carried(in, err);

@@ -6,7 +6,8 @@
 #include "kernels/head_loss.h"
 #include "libformat/base/mem.h"
 
-_Static_assert((int)SFT_NO_TARGET == (int)SK_IGNORE_INDEX, "data and kernels ignore the same target");
+_Static_assert((int)SFT_NO_TARGET == (int)SK_IGNORE_INDEX,
+               "data and kernels ignore the same target");
 
 /* Tokens of the `documents` longest rows: what no micro-batch exceeds. *ragged: lengths differ. */
 static int most_tokens(int64_t *out, bool *ragged, const struct sft_dataset *data,
