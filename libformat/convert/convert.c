@@ -114,10 +114,8 @@ static void hash_shard(struct sf_source_shard *out, const struct sf_hf_shard *sh
     const void *data = n > 0 ? sf_safetensors_at(shard->file, 0)->tensor.data : "";
     struct sf_hash128 h = sf_hash128(data, bytes);
     *out = (struct sf_source_shard){.name = shard->name, .bytes = shard->bytes};
-    for (int i = 0; i < 8; i++) { /* XXH128's canonical form: big-endian, high half first */
-        out->hash[i] = (unsigned char)(h.high >> (56 - 8 * i));
-        out->hash[8 + i] = (unsigned char)(h.low >> (56 - 8 * i));
-    }
+    sf_put_u64(out->hash, h.low); /* like every 128-bit hash of the container */
+    sf_put_u64(out->hash + 8, h.high);
 }
 
 /* Jobs 0 .. extents-1 are extents, the rest shards. */
