@@ -27,7 +27,7 @@ set(rows
 set(doors
     "^cjson/ <- ^libformat/base/json\\.c$"
     "^pthread\\.h$ <- ^libformat/base/jobs\\.c$"
-    "^sys/mman\\.h$ <- ^libformat/base/file\\.c$"
+    "^sys/mman\\.h$ <- ^(libformat/base/file\\.c|spec/decoder/.*)$"
     "^(zstd|zstd_errors|zdict|xxhash)\\.h$ <- ^(libformat/codec|spec/decoder)/"
     "^pcre2\\.h$ <- ^libformat/text/"
     "^(cblas|omp)\\.h$ <- ^kernels/.*_cpu\\.c$"

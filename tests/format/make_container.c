@@ -1,4 +1,5 @@
-/* Writes the container fixture of the format suites to argv[1], for fuzz_container. */
+/* Writes the container fixture of the format suites to argv[1], for programs
+ * that read it: the fuzzer, and the readers of tests/cli. */
 #include "tests/format/container_fixture.h"
 
 static const char *path;
