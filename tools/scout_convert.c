@@ -6,6 +6,7 @@
 #include "libformat/base/file.h"
 #include "libformat/base/jobs.h"
 #include "libformat/base/json.h"
+#include "libformat/base/utf8_check.h"
 #include "libformat/convert/convert.h"
 #include "libformat/hf/hf_config.h"
 #include "tools/convert_export.h"
@@ -13,6 +14,7 @@
 
 static const char PROGRAM[] = "scout-convert";
 static const uint64_t LARGEST_CARRIED = 256u << 20;
+enum { LONGEST_ID = 1024 };
 
 /* What describes a model beside its weights; the first must be there. */
 static const char *const carried_names[] = {
@@ -67,7 +69,7 @@ static int read_command(struct command *c, int argc, char **argv, struct sf_aren
         return status;
     if (args.operands != 1)
         return tool_usage(PROGRAM, "give one checkpoint folder, not %d", args.operands);
-    if (!c->output && !c->dry_run)
+    if (!(c->output && *c->output) && !c->dry_run)
         return tool_usage(PROGRAM, "give the container to write with -o FILE");
     if (c->threads < 1 || c->threads > 1024)
         return tool_usage(PROGRAM, "--threads takes 1 to 1024");
@@ -152,6 +154,18 @@ static const char *model_id_of(struct job *job, const struct command *c)
     id = resolved ? sf_arena_strdup(&job->arena, sf_path_base(resolved)) : NULL;
     free(resolved);
     return id ? id : "";
+}
+
+/* Said now, not after hours of encoding, when the container's strings are written. */
+static int check_model_id(const char *id, struct sf_err *err)
+{
+    bool good = strlen(id) <= LONGEST_ID && sf_utf8_valid(id, strlen(id), NULL);
+    for (const char *at = id; *at && good; at++)
+        good = (unsigned char)*at >= ' ' && *at != 0x7f;
+    return good ? SF_OK
+                : sf_fail(err, SF_EINVAL,
+                          "the model id \"%s\" is not plain UTF-8 text; give one with --model-id",
+                          id);
 }
 
 static const char *options_text(struct job *job, const struct command *c)
@@ -274,9 +288,12 @@ static int convert(struct job *job, const struct command *c, struct sf_err *err)
                                          .on_progress = show_progress,
                                          .context = &progress};
     struct sf_file_stat stat;
+    int code = check_model_id(options.model_id, err);
+    if (code != SF_OK)
+        return code;
     tool_catch_signals();
     tool_progress_begin(&progress, "converting");
-    int code = sf_convert_run(&job->plan, c->output, &options, err);
+    code = sf_convert_run(&job->plan, c->output, &options, err);
     tool_progress_end(&progress);
     if (code == SF_OK)
         code = sf_file_stat(&stat, c->output, err);

@@ -1,11 +1,13 @@
 #include "tools/tool.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <math.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "libformat/base/file.h"
 #include "libformat/base/json.h"
@@ -35,8 +37,18 @@ int tool_usage(const char *program, const char *fmt, ...)
     return TOOL_USAGE;
 }
 
+/* A closed stdin, stdout or stderr leaves its number to the next file that is opened, and what we
+ * print would land in there. So each is given something on which the write fails as it should. */
+static void hold_standard_files(void)
+{
+    for (int fd = 0; fd < 3; fd++)
+        if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", fd == 0 ? O_WRONLY : O_RDONLY) < 0)
+            _exit(TOOL_FAILED);
+}
+
 void tool_start(void)
 {
+    hold_standard_files();
     signal(SIGPIPE, SIG_IGN);
     signal(SIGXFSZ, SIG_IGN);
 }
@@ -340,6 +352,11 @@ int tool_parse(struct tool_args *args, int argc, char **argv, struct sf_arena *a
         if (!options_end && strcmp(argv[at], "--help") == 0) {
             args->help = true;
             print_help(args);
+            return TOOL_DONE;
+        }
+        if (!options_end && strcmp(argv[at], "--version") == 0) {
+            args->help = true;
+            printf("%s %s\n", args->program, SCOUT_VERSION);
             return TOOL_DONE;
         }
         if (!options_end && strcmp(argv[at], "--") == 0) {

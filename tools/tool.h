@@ -45,7 +45,7 @@ struct tool_args {
     /* filled by tool_parse: */
     const char **operand; /* what is no option, in order */
     int operands;
-    bool help; /* --help was given: already printed */
+    bool help; /* --help or --version was given: already printed */
 };
 
 /* Parses argv[1..argc) into the options' targets; strings borrow from argv or `arena`. A table that
@@ -60,7 +60,8 @@ int tool_failed(const char *program, const struct sf_err *err);
 /* The same for a wrong command line, with a hint at --help; returns TOOL_USAGE. */
 int tool_usage(const char *program, const char *fmt, ...) SF_PRINTF(2, 3);
 
-/* Call first: closed stdout becomes a write error, not a signal; an oversized file too. */
+/* Call first: a closed stdout becomes a write error, never a signal or another file's bytes; an
+ * oversized file an error too. */
 void tool_start(void);
 /* Call last: flushes stdout and turns what could not be written into exit status 1. */
 int tool_finish(const char *program, int status);

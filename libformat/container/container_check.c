@@ -176,10 +176,10 @@ int sf_check_run(int64_t *damaged, const struct sf_map *map, const struct sf_che
     if (code == SF_OK)
         code = check_all(&c, err);
     if (code == SF_OK && c.damaged == 1)
-        code = sf_fail(err, SF_EDAMAGED, "%s: %s", sf_map_path(map), c.first_text);
+        code = sf_fail(err, SF_EDAMAGED, "%s: damaged: %s", sf_map_path(map), c.first_text);
     else if (code == SF_OK && c.damaged > 1)
-        code = sf_fail(err, SF_EDAMAGED, "%s: %s (%lld damaged chunks in all)", sf_map_path(map),
-                       c.first_text, (long long)c.damaged);
+        code = sf_fail(err, SF_EDAMAGED, "%s: damaged: %s (%lld damaged chunks in all)",
+                       sf_map_path(map), c.first_text, (long long)c.damaged);
     *damaged = c.damaged;
     sf_arena_free(&c.arena);
     return code;

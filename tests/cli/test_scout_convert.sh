@@ -30,7 +30,7 @@ refused() {
 
 # fresh NAME: a copy of tiny-scout to break.
 fresh() {
-    rm -rf "$scratch/$1"
+    rm -rf "${scratch:?}/$1"
     cp -r "$tiny" "$scratch/$1"
     chmod -R u+w "$scratch/$1"
 }
@@ -79,7 +79,25 @@ refused 2 'did you mean --keep-bf16' "$tiny" -o to/x.scout --keep-bf6 '*'
 refused 2 'takes a whole number' "$tiny" -o to/x.scout --threads many
 refused 2 '1 to 1024' "$tiny" -o to/x.scout --threads 0
 refused 2 'needs a value' "$tiny" -o
+refused 2 'with -o FILE' "$tiny" -o ''
 refused 1 'matches no matrix' "$tiny" -o to/x.scout --keep-bf16 '*nothing*'
+
+# ---- names of all kinds ----
+odd=$(printf 'a b\nc \377')
+fresh "$odd"
+refused 1 'model id .* give one with --model-id' "$odd" -o to/x.scout
+"$convert" "$odd/" -o "$odd.scout" --model-id tiny-scout >out 2>err || fail "an odd name: $(cat err)"
+cmp -s good.scout "$odd.scout" || fail "a folder's name changed the file"
+ln -s "$tiny" link
+"$convert" link -o ./linked.scout >out 2>err || fail "a linked folder: $(cat err)"
+cmp -s good.scout linked.scout || fail "a linked folder changed the file"
+
+# ---- closed standard files: nothing that is printed may land in the container ----
+"$convert" "$tiny" -o quiet.scout <&- >&- 2>&-
+[ $? = 1 ] || fail "a closed stdout went unnoticed"
+cmp -s good.scout quiet.scout || fail "closed standard files changed the container"
+"$convert" --version >out 2>err || fail "--version: $(cat err)"
+grep -q '^scout-convert [0-9]' out || fail "--version: $(cat out)"
 
 # ---- the checkpoint ----
 refused 1 'no-such-folder' no-such-folder -o to/x.scout
