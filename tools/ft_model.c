@@ -45,6 +45,7 @@ int ft_model_open(struct ft_model *out, const struct ft_options *options, struct
     if (!code)
         code = read_tokenizer(out, err);
     if (!code) {
+        out->prefix = out->spec.multimodal ? SF_ADAPTER_MULTIMODAL : SF_ADAPTER_TEXT;
         code = sft_image_open(&out->image, out->map, &out->spec, err);
         if (code)
             sf_err_prefix(err, "%s", options->model);
@@ -122,8 +123,10 @@ static int load_lora(struct ft_model *m, const char *directory, bool training, b
 {
     struct sf_adapter adapter;
     int code = sf_adapter_read(&adapter, &m->arena, directory, &m->spec, err);
-    if (!code)
+    if (!code) {
+        m->prefix = adapter.prefix;
         code = sft_lora_plan_adapter(&m->lora, &m->arena, &m->spec, &adapter, err);
+    }
     if (!code && training && adapter.dropout > 0)
         fprintf(stderr, "%s: %s: lora_dropout %g is kept in the file but not applied in training\n",
                 FT_PROGRAM, directory, adapter.dropout);
@@ -151,8 +154,8 @@ int ft_model_lora(struct ft_model *model, const struct ft_options *options, bool
 enum sf_adapter_prefix ft_model_prefix(const struct ft_model *model,
                                        const struct ft_options *options)
 {
-    bool multimodal = model->spec.multimodal;
-    if (options->adapter_class)
-        multimodal = strcmp(options->adapter_class, "multimodal") == 0;
-    return multimodal ? SF_ADAPTER_MULTIMODAL : SF_ADAPTER_TEXT;
+    if (!options->adapter_class)
+        return model->prefix;
+    return strcmp(options->adapter_class, "multimodal") == 0 ? SF_ADAPTER_MULTIMODAL
+                                                             : SF_ADAPTER_TEXT;
 }

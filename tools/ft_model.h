@@ -16,7 +16,8 @@ struct ft_model {
     struct sf_tokenizer *tokenizer; /* NULL: the container carries none */
     struct sft_image *image;
     struct sk_ctx ctx;
-    struct sft_lora lora; /* without modules until one of the calls below */
+    struct sft_lora lora;          /* without modules until one of the calls below */
+    enum sf_adapter_prefix prefix; /* the checkpoint's, or that of the adapter that was read */
 };
 
 /* Container, config.json, tokenizer.json, views, back end; no checksum of the payload yet. */
@@ -33,7 +34,8 @@ int ft_model_data(struct sft_dataset *out, const struct ft_model *model,
  * and starts or loads A and B. */
 int ft_model_lora(struct ft_model *model, const struct ft_options *options, bool training,
                   bool fill, struct sf_err *err);
-/* The key names for the adapter: --adapter-class, else the checkpoint's own. */
+/* The key names for the adapter: --adapter-class, else those of the adapter that was read, else the
+ * checkpoint's own. */
 enum sf_adapter_prefix ft_model_prefix(const struct ft_model *model,
                                        const struct ft_options *options);
 

@@ -72,8 +72,8 @@ static int list_options(struct tool_option out[MOST_OPTIONS], struct ft_options 
          {"data", 0, TOOL_LIST, &o->data, "FILE...",
           ".txt or .jsonl ({\"text\"} or {\"input_ids\"}); more files may follow"}},
         {P | T, {"eval-data", 0, TOOL_LIST, &o->eval_data, "FILE", "held-out data; repeatable"}},
-        {T, {"output-dir", 0, TOOL_STRING, &o->output_dir, "DIR", "for the adapter (needed)"}},
-        {T,
+        {P | T, {"output-dir", 0, TOOL_STRING, &o->output_dir, "DIR", "for the adapter (needed)"}},
+        {P | T,
          {"overwrite-output-dir", 0, TOOL_FLAG, &o->overwrite_output_dir, NULL,
           "replace an adapter that is there"}},
         {E | X, {"adapter", 0, TOOL_STRING, &o->adapter, "DIR", "a PEFT LoRA adapter"}},
@@ -82,14 +82,16 @@ static int list_options(struct tool_option out[MOST_OPTIONS], struct ft_options 
           "start from this PEFT LoRA adapter"}},
         {P | T, {"lora-r", 0, TOOL_INT, &o->lora_r, "N", "rank (16)"}},
         {P | T, {"lora-alpha", 0, TOOL_DOUBLE, &o->lora_alpha, "X", "scale times rank (32)"}},
+        {P | T, {"lora-dropout", 0, TOOL_DOUBLE, &o->lora_dropout, "X", "only 0 for now (0)"}},
         {P | T, {"use-rslora", 0, TOOL_FLAG, &o->use_rslora, NULL, "scale alpha / sqrt(r)"}},
         {P | T,
          {"target-modules", 0, TOOL_LIST, &o->target_modules, "NAME",
           "what is adapted; repeatable or with commas (all q k v o gate up down _proj)"}},
         {P | T | X,
          {"adapter-class", 0, TOOL_STRING, &o->adapter_class, "CLASS",
-          "text or multimodal: the adapter's key names (as the checkpoint)"}},
-        {T,
+          "text or multimodal: the adapter's key names (as --init-adapter, --adapter or the "
+          "checkpoint)"}},
+        {P | T,
          {"base-model-name-or-path", 0, TOOL_STRING, &o->base_model, "ID",
           "the base model in adapter_config.json (as the container says)"}},
         {P | T | E,
@@ -215,6 +217,8 @@ static int read_names(struct ft_options *o)
         strcmp(o->adapter_class, "multimodal") != 0)
         return tool_usage(FT_PROGRAM, "--adapter-class is text or multimodal, not \"%s\"",
                           o->adapter_class);
+    if (o->lora_dropout != 0)
+        return tool_usage(FT_PROGRAM, "--lora-dropout is %g; only 0 is supported", o->lora_dropout);
     o->policy = o->gradient_checkpointing ? SFT_POLICY_LAYERS : SFT_POLICY_NONE;
     return TOOL_DONE;
 }

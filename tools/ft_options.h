@@ -27,7 +27,7 @@ struct ft_options {
     const char *adapter, *init_adapter, *adapter_class, *base_model;
     struct tool_list target_modules;
     int64_t lora_r;
-    double lora_alpha;
+    double lora_alpha, lora_dropout;
     bool use_rslora, lora_given; /* lora_given: some option of a new adapter */
     /* run */
     const char *output_dir;

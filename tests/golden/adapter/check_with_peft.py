@@ -141,8 +141,8 @@ def check_case(case, args, folder, container, ids, labels):
         model = base_model(args.model, kind)
     run(tool, "train", "--model", container, "--data", folder / "data.jsonl", "--output-dir", out, "--max-steps", 4,
         "--per-device-train-batch-size", 2, "--learning-rate", "5e-3", "--adapter-class", kind, *which, *options)
-    run(tool, "probe", "--model", container, "--inputs", folder / "inputs.safetensors", "--adapter", out,
-        "--adapter-class", kind, "--grads", "-o", folder / (name + ".safetensors"))
+    run(tool, "probe", "--model", container, "--inputs", folder / "inputs.safetensors", "--adapter", out, "--grads",
+        "-o", folder / (name + ".safetensors"))
     adapter = load_file(out / "adapter_model.safetensors")
     with warnings.catch_warnings(record=True) as given:
         warnings.simplefilter("always")
