@@ -182,7 +182,7 @@ static void expect_chunk(const struct spec_range *range, uint64_t offset)
                  (unsigned long long)offset, sf_code_name(code), (long long)damaged,
                  (long long)seen.count);
     const char *text = behind(err.message, path);
-    text = text ? behind(text, ": ") : NULL;
+    text = text ? behind(text, ": damaged: ") : NULL;
     if (!text || !names_chunk(text, range, ""))
         spec_die("byte %llu: says \"%s\"", (unsigned long long)offset, err.message);
     sf_map_close(map);
