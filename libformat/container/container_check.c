@@ -26,6 +26,7 @@ struct checker {
     struct check_piece *piece;   /* one round's */
     int64_t *of_extent;          /* [tensors] tensor numbers, grouped by extent */
     int64_t *first;              /* [extents + 1] where each group begins */
+    bool *holds_shared;          /* [extents] codebooks or maps, whatever its kind claims */
     const struct sf_entry **hit; /* tensors that overlap the chunk at hand */
     uint64_t done, total;
     int64_t damaged;
@@ -41,6 +42,20 @@ static uint64_t chunk_size(const struct checker *c, const struct sf_extent *exte
 static bool skips(const struct checker *c, const struct sf_extent *extent)
 {
     return c->options->resident_only && extent->kind == SF_EXTENT_UNUSED;
+}
+
+/* Extents tile the payload, so one holds the address. */
+static int64_t extent_of(const struct sf_map *map, uint64_t address)
+{
+    int64_t low = 0, high = sf_map_info(map)->extents - 1;
+    while (low < high) {
+        int64_t mid = low + (high - low + 1) / 2;
+        if (sf_map_extent(map, mid)->address <= address)
+            low = mid;
+        else
+            high = mid - 1;
+    }
+    return low;
 }
 
 static int check_one(void *context, int64_t index, int worker, struct sf_err *err)
@@ -66,9 +81,10 @@ static int group_tensors(struct checker *c, struct sf_err *err)
     const struct sf_container_info *info = sf_map_info(c->map);
     c->of_extent = sf_arena_array(&c->arena, (uint64_t)info->tensors, sizeof *c->of_extent);
     c->first = sf_arena_array(&c->arena, (uint64_t)info->extents + 2, sizeof *c->first);
+    c->holds_shared = sf_arena_array(&c->arena, (uint64_t)info->extents, sizeof *c->holds_shared);
     c->hit = sf_arena_array(&c->arena, (uint64_t)info->tensors, sizeof *c->hit);
     c->piece = sf_arena_array(&c->arena, ROUND_PIECES, sizeof *c->piece);
-    if (!c->of_extent || !c->first || !c->hit || !c->piece)
+    if (!c->of_extent || !c->first || !c->holds_shared || !c->hit || !c->piece)
         return sf_fail(err, SF_ENOMEM, "cannot allocate a check of %lld tensors",
                        (long long)info->tensors);
     int64_t *next = c->first + 1; /* shifted by one: after filling, first[] is right */
@@ -79,6 +95,17 @@ static int group_tensors(struct checker *c, struct sf_err *err)
     for (int64_t i = 0; i < info->tensors; i++)
         c->of_extent[next[sf_map_tensor(c->map, i)->extent]++] = i;
     return SF_OK;
+}
+
+/* Codebooks and maps may lie in any extent; its kind is a hint. */
+static void find_shared(struct checker *c)
+{
+    for (int64_t i = 0; i < sf_map_info(c->map)->tensors; i++)
+        for (int kind = SF_PLANE_CODEBOOK; kind <= SF_PLANE_MAP; kind++) {
+            const struct sf_plane *plane = &sf_map_tensor(c->map, i)->plane[kind];
+            if (plane->dtype != SF_DTYPE_NONE)
+                c->holds_shared[extent_of(c->map, plane->address)] = true;
+        }
 }
 
 static bool overlaps(const struct sf_entry *entry, uint64_t from, uint64_t to)
@@ -95,7 +122,7 @@ static bool overlaps(const struct sf_entry *entry, uint64_t from, uint64_t to)
 /* Codebooks belong to many tensors of other extents; everything else to its extent's own. */
 static int64_t find_hits(struct checker *c, int64_t extent, uint64_t from, uint64_t to)
 {
-    bool shared = sf_map_extent(c->map, extent)->kind == SF_EXTENT_SHARED;
+    bool shared = c->holds_shared[extent];
     int64_t first = shared ? 0 : c->first[extent], hits = 0;
     int64_t end = shared ? sf_map_info(c->map)->tensors : c->first[extent + 1];
     for (int64_t i = first; i < end; i++) {
@@ -173,6 +200,8 @@ int sf_check_run(int64_t *damaged, const struct sf_map *map, const struct sf_che
                         .options = options ? options : &defaults,
                         .chunk_bytes = sf_map_info(map)->chunk_bytes};
     int code = group_tensors(&c, err);
+    if (code == SF_OK)
+        find_shared(&c);
     if (code == SF_OK)
         code = check_all(&c, err);
     if (code == SF_OK && c.damaged == 1)

@@ -241,6 +241,23 @@ START_TEST(test_messages)
 }
 END_TEST
 
+/* An extent's kind is a hint. A codebook's tensors are named whatever its extent is called. */
+START_TEST(test_codebooks_elsewhere)
+{
+    static struct seen seen;
+    const struct sf_extent *shared = sf_layout_extent_at(layout, 11);
+    unsigned char *row = patch_row(&good, ROW_EXTENT, 11);
+    memcpy(row + EXTENT_KIND, patch_row(&good, ROW_EXTENT, 1) + EXTENT_KIND, 4);
+    patch_repair(&good);
+    patch_save(&good, path);
+    set_byte(HEADER_BYTES + shared->address, 1);
+    ck_assert_int_eq(check(&seen, 0, false), 1);
+    ck_assert_int_eq(sf_map_extent(map, 11)->kind, SF_EXTENT_DENSE);
+    expect_named(&seen, shared->address);
+    ck_assert_msg(strstr(seen.text[0], "): layer 0 q, layer 0 k, ") != NULL, "%s", seen.text[0]);
+}
+END_TEST
+
 /* Extents of one size change places: each chunk is intact, but not where it belongs. Their second
  * chunks are zeros alike, so there is no difference to see. */
 START_TEST(test_swapped_experts)
@@ -309,6 +326,7 @@ static Suite *container_check_suite(void)
     tcase_add_test(tc, test_flip_payload_edges);
     tcase_add_test(tc, test_flip_payload_sample);
     tcase_add_test(tc, test_messages);
+    tcase_add_test(tc, test_codebooks_elsewhere);
     tcase_add_test(tc, test_swapped_experts);
     tcase_add_test(tc, test_many);
     tcase_add_test(tc, test_progress);
