@@ -72,7 +72,7 @@ int ft_model_verify(const struct ft_model *model, const struct ft_options *optio
 {
     struct tool_progress progress;
     struct sf_check_options check = {.threads = (int)options->threads,
-                                     .resident_only = true,
+                                     .kinds = SF_CHECK_TRAINED,
                                      .on_progress = show_progress,
                                      .context = &progress};
     int64_t damaged;

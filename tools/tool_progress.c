@@ -1,16 +1,14 @@
 #include <stdio.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "libformat/base/clock.h"
 #include "tools/tool.h"
 
 static const double TERMINAL_INTERVAL = 0.1, LOG_INTERVAL = 10; /* seconds between two lines */
 
 double tool_now(void)
 {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+    return sf_clock_seconds();
 }
 
 const char *tool_size(char *text, uint64_t bytes)

@@ -1,8 +1,8 @@
 #include "train/trainer.h"
 
 #include <math.h>
-#include <time.h>
 
+#include "libformat/base/clock.h"
 #include "libformat/base/file.h"
 #include "libformat/base/mem.h"
 #include "train/row_order.h"
@@ -18,13 +18,6 @@ struct sft_trainer {
     int64_t ordered_epoch;              /* which that is; -1: none yet */
     struct sft_metrics *metrics;
 };
-
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 static int64_t divide_up(int64_t a, int64_t b)
 {
@@ -207,7 +200,7 @@ static int learn(struct sft_metrics_step *row, struct sft_trainer *t, int64_t st
     struct sft_loss loss;
     float norm;
     int64_t count = fill_batches(t, step);
-    double started = now();
+    double started = sf_clock_seconds();
     *row = (struct sft_metrics_step){.step = step + 1,
                                      .epoch = (double)(step + 1) / (double)t->epoch_steps,
                                      .learning_rate = sft_schedule_rate(&t->schedule, step)};
@@ -225,7 +218,7 @@ static int learn(struct sft_metrics_step *row, struct sft_trainer *t, int64_t st
                        (long long)(step + 1), row->loss);
     code = sft_step_update(&norm, t->step, row->learning_rate, step + 1, err);
     row->grad_norm = norm;
-    row->seconds = now() - started;
+    row->seconds = sf_clock_seconds() - started;
     return code ? sf_err_prefix(err, "step %lld", (long long)(step + 1)) : SF_OK;
 }
 
@@ -235,7 +228,7 @@ static int evaluate(double *out, struct sft_trainer *t, int64_t done, struct sf_
 {
     const struct sft_trainer_config *c = &t->config;
     struct sft_loss loss;
-    double started = now();
+    double started = sf_clock_seconds();
     int code = sft_evaluate(&loss, t->step, &t->eval, c->interrupted, err);
     if (code)
         return code;
@@ -244,7 +237,7 @@ static int evaluate(double *out, struct sft_trainer *t, int64_t done, struct sf_
                                    .epoch = (double)done / (double)t->epoch_steps,
                                    .loss = *out,
                                    .targets = loss.targets,
-                                   .seconds = now() - started};
+                                   .seconds = sf_clock_seconds() - started};
     if (!isfinite(*out))
         return sf_fail(err, SF_ENUMERIC, "the held-out loss after step %lld is %g", (long long)done,
                        *out);
@@ -323,7 +316,7 @@ static int open_metrics(struct sft_trainer *t, struct sf_err *err)
 
 int sft_trainer_run(struct sft_trainer_result *out, struct sft_trainer *trainer, struct sf_err *err)
 {
-    double started = now();
+    double started = sf_clock_seconds();
     *out = (struct sft_trainer_result){.eval_before = NAN, .eval_after = NAN};
     int code = sft_step_allocate(trainer->step, err);
     if (!code)
@@ -340,6 +333,6 @@ int sft_trainer_run(struct sft_trainer_result *out, struct sft_trainer *trainer,
         out->interrupted = true;
         code = SF_OK;
     }
-    out->seconds = now() - started;
+    out->seconds = sf_clock_seconds() - started;
     return code;
 }

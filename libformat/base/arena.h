@@ -12,6 +12,10 @@
 
 #include "libformat/base/err.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 struct sf_arena_chunk;
 struct sf_arena {
     struct sf_arena_chunk *chunks; /* newest first */
@@ -30,5 +34,9 @@ char *sf_arena_printf(struct sf_arena *arena, const char *fmt, ...) SF_PRINTF(2,
 /* Forgets every allocation but keeps the memory for reuse (the largest chunk). */
 void sf_arena_reset(struct sf_arena *arena);
 void sf_arena_free(struct sf_arena *arena);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

@@ -15,6 +15,10 @@
 
 #include <stdarg.h>
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 enum sf_code {
     SF_OK = 0,
     SF_ENOMEM = -1,       /* the allocator gave nothing */
@@ -60,5 +64,9 @@ int sf_err_prefix(struct sf_err *err, const char *fmt, ...) SF_PRINTF(2, 3);
 /* "SF_EFORMAT" and "malformed data": for logs and for a message that came without one. */
 const char *sf_code_name(int code);
 const char *sf_code_sentence(int code);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

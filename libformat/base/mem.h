@@ -11,6 +11,10 @@
 
 #include "libformat/base/err.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 /* Zeroed memory on `SF_ALLOC_ALIGN` bytes, or NULL. `bytes` 0 gives a valid pointer. Thread-safe.
  * The caller frees with sf_free. */
 enum { SF_ALLOC_ALIGN = 64 };
@@ -51,5 +55,9 @@ static inline bool sf_align_up(uint64_t *out, uint64_t value, uint64_t align)
     *out = r & ~(align - 1);
     return true;
 }
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

@@ -3,6 +3,7 @@
 #include "libformat/codec/frame.h"
 
 #include <inttypes.h>
+#define XXH_STATIC_LINKING_ONLY /* declares XXH3_generateSecret_fromSeed */
 #include <xxhash.h>
 #include <zstd.h>
 
@@ -14,6 +15,15 @@ enum { FRAME_LEVEL = 19 };
 uint64_t sf_hash64(const void *data, uint64_t bytes, uint64_t seed)
 {
     return XXH3_64bits_withSeed(data, bytes, seed);
+}
+
+void sf_hash64_secret(uint64_t word[SF_HASH64_SECRET_WORDS])
+{
+    unsigned char secret[XXH3_SECRET_DEFAULT_SIZE];
+    _Static_assert(sizeof secret == SF_HASH64_SECRET_WORDS * sizeof *word, "XXH3's secret");
+    XXH3_generateSecret_fromSeed(secret, 0); /* seed 0 leaves the default secret as it is */
+    for (int i = 0; i < SF_HASH64_SECRET_WORDS; i++)
+        word[i] = sf_get_u64(secret + 8 * i);
 }
 
 static struct sf_hash128 hash_of(XXH128_hash_t h)

@@ -10,10 +10,17 @@
 #include "libformat/base/arena.h"
 #include "libformat/base/err.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 struct sf_hash128 {
     uint64_t low, high; /* XXH128_hash_t's low64 and high64 */
 };
 uint64_t sf_hash64(const void *data, uint64_t bytes, uint64_t seed);
+/* The default secret of XXH3 as little-endian words, for those who compute it elsewhere. */
+enum { SF_HASH64_SECRET_WORDS = 24 };
+void sf_hash64_secret(uint64_t word[SF_HASH64_SECRET_WORDS]);
 struct sf_hash128 sf_hash128(const void *data, uint64_t bytes);
 
 /* A 128-bit hash of a stream fed in pieces. */
@@ -31,5 +38,9 @@ int sf_frame_compress(void **out, uint64_t *out_bytes, struct sf_arena *arena, c
  * a NUL behind the result, in `arena`. SF_EFORMAT with the numbers otherwise. */
 int sf_frame_decompress(void **out, struct sf_arena *arena, const void *frame, uint64_t frame_bytes,
                         uint64_t want_bytes, struct sf_err *err);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

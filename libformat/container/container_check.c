@@ -41,7 +41,8 @@ static uint64_t chunk_size(const struct checker *c, const struct sf_extent *exte
 
 static bool skips(const struct checker *c, const struct sf_extent *extent)
 {
-    return c->options->resident_only && extent->kind == SF_EXTENT_UNUSED;
+    uint32_t kinds = c->options->kinds;
+    return kinds != 0 && !(kinds >> extent->kind & 1);
 }
 
 /* Extents tile the payload, so one holds the address. */
@@ -66,9 +67,12 @@ static int check_one(void *context, int64_t index, int worker, struct sf_err *er
     const struct sf_extent *extent = sf_map_extent(c->map, piece->extent);
     for (uint64_t i = 0; i < piece->count; i++) {
         uint64_t chunk = piece->first + i, number = extent->first_chunk + chunk;
-        const void *data = sf_map_bytes(c->map, extent->address + chunk * c->chunk_bytes);
-        piece->bad[i] =
-            sf_hash64(data, chunk_size(c, extent, chunk), number) != map_checksum(c->map, number);
+        uint64_t found =
+            c->options->found
+                ? c->options->found[number]
+                : sf_hash64(sf_map_bytes(c->map, extent->address + chunk * c->chunk_bytes),
+                            chunk_size(c, extent, chunk), number);
+        piece->bad[i] = found != map_checksum(c->map, number);
     }
     return SF_OK;
 }

@@ -21,9 +21,18 @@ struct sf_damage {
     int64_t entries;                     /* 0: padding only */
 };
 
+enum {
+    SF_CHECK_RESIDENT = 1 << SF_EXTENT_EXPERT | 1 << SF_EXTENT_DENSE | 1 << SF_EXTENT_HEAD |
+                        1 << SF_EXTENT_SHARED,                      /* what goes to the device */
+    SF_CHECK_TRAINED = SF_CHECK_RESIDENT | 1 << SF_EXTENT_EMBEDDING /* what training touches */
+};
+
 struct sf_check_options {
-    int threads;        /* 0: all processors */
-    bool resident_only; /* skip UNUSED extents: what training will touch */
+    int threads;    /* 0: all processors */
+    uint32_t kinds; /* SF_CHECK_*, or 1u << SF_EXTENT_* of the extents to check; 0: all */
+    /* Hashes of chunks as they were found elsewhere (in VRAM), by chunk number: compared with the
+     * checksums instead of hashing the mapping. NULL: hash the mapping. */
+    const uint64_t *found;
     /* Called for each damaged chunk, from the calling thread, in order; may be NULL. */
     void (*on_damage)(void *context, const struct sf_damage *damage);
     /* Called now and then with bytes done and bytes in all; may be NULL. */

@@ -110,17 +110,15 @@ static void on_damage(void *context, const struct sf_damage *damage)
     seen->count++;
 }
 
-static int64_t check(struct seen *seen, int threads, bool resident_only)
+static int64_t check(struct seen *seen, int threads, uint32_t kinds)
 {
     int64_t damaged;
     memset(seen, 0, sizeof *seen);
     sf_map_close(map);
     map = NULL;
     assert_ok(sf_map_open(&map, path, &err), err);
-    struct sf_check_options options = {.threads = threads,
-                                       .resident_only = resident_only,
-                                       .on_damage = on_damage,
-                                       .context = seen};
+    struct sf_check_options options = {
+        .threads = threads, .kinds = kinds, .on_damage = on_damage, .context = seen};
     int code = sf_check_run(&damaged, map, &options, &err);
     ck_assert_int_eq(code, damaged ? SF_EDAMAGED : SF_OK);
     ck_assert_int_eq(damaged, seen->count);
@@ -166,7 +164,7 @@ static void flip_payload(uint64_t address, unsigned char flip)
 {
     static struct seen seen;
     set_byte(HEADER_BYTES + address, flip);
-    ck_assert_int_eq(check(&seen, 1, false), 1);
+    ck_assert_int_eq(check(&seen, 1, 0), 1);
     expect_named(&seen, address);
     set_byte(HEADER_BYTES + address, 0);
 }
@@ -206,7 +204,7 @@ START_TEST(test_messages)
     const struct sf_extent *expert = sf_layout_extent_at(layout, 3);
     char want[SF_DAMAGE_TEXT];
     set_byte(HEADER_BYTES + expert->address + 5, 1);
-    check(&seen, 0, false);
+    check(&seen, 0, 0);
     snprintf(want, sizeof want,
              "chunk %llu (payload %llu..%llu): layer 0 expert 1 expert_gate, layer 0 expert 1 "
              "expert_up, layer 0 expert 1 expert_down",
@@ -218,7 +216,7 @@ START_TEST(test_messages)
     /* the second chunk of expert 0 exists because expert 1 is longer: padding only */
     const struct sf_extent *short_one = sf_layout_extent_at(layout, 2);
     set_byte(HEADER_BYTES + short_one->address + 65536 + 9, 1);
-    check(&seen, 0, false);
+    check(&seen, 0, 0);
     ck_assert_msg(strstr(seen.text[0], "): padding of layer 0 expert 0") != NULL, "%s",
                   seen.text[0]);
     ck_assert_int_eq(seen.damage[0].entries, 0);
@@ -226,7 +224,7 @@ START_TEST(test_messages)
 
     const struct sf_extent *shared = sf_layout_extent_at(layout, 11);
     set_byte(HEADER_BYTES + shared->address, 1);
-    check(&seen, 0, false);
+    check(&seen, 0, 0);
     ck_assert_msg(strstr(seen.text[0], "): codebooks of layer 0 q, layer 0 k, ") != NULL, "%s",
                   seen.text[0]);
     const char *more = strstr(seen.text[0], " more");
@@ -235,9 +233,9 @@ START_TEST(test_messages)
 
     const struct sf_extent *unused = sf_layout_extent_at(layout, 10);
     set_byte(HEADER_BYTES + unused->address + 70000, 1);
-    check(&seen, 0, false);
+    check(&seen, 0, 0);
     ck_assert_msg(strstr(seen.text[0], "): vision.\xc3\xa9tage") != NULL, "%s", seen.text[0]);
-    ck_assert_int_eq(check(&seen, 0, true), 0); /* training does not touch it */
+    ck_assert_int_eq(check(&seen, 0, SF_CHECK_TRAINED), 0); /* training does not touch it */
 }
 END_TEST
 
@@ -271,7 +269,7 @@ START_TEST(test_swapped_experts)
     ck_assert_int_eq(pwrite(fd, good.data + HEADER_BYTES + b->address, b->bytes,
                             (off_t)(HEADER_BYTES + a->address)),
                      (ssize_t)a->bytes);
-    ck_assert_int_eq(check(&seen, 2, false), 2);
+    ck_assert_int_eq(check(&seen, 2, 0), 2);
     ck_assert(names(&seen, 0, "layers.0.experts.0.gate_proj.weight"));
     ck_assert(names(&seen, 1, "layers.0.experts.2.gate_proj.weight"));
 }
@@ -284,9 +282,9 @@ START_TEST(test_many)
     struct scout_random random = {5};
     for (int i = 0; i < 12; i++)
         set_byte(HEADER_BYTES + scout_random_u64(&random) % sf_layout_payload_bytes(layout), 4);
-    int64_t damaged = check(&one, 1, false);
+    int64_t damaged = check(&one, 1, 0);
     ck_assert_int_gt(damaged, 3);
-    ck_assert_int_eq(check(&four, 4, false), damaged);
+    ck_assert_int_eq(check(&four, 4, 0), damaged);
     for (int64_t i = 0; i < damaged; i++) {
         ck_assert_str_eq(one.text[i], four.text[i]);
         ck_assert(i == 0 || one.damage[i - 1].address < one.damage[i].address);
