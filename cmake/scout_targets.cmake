@@ -56,4 +56,7 @@ function(scout_test name)
         set(ARG_TIMEOUT 600)
     endif()
     set_tests_properties(${name} PROPERTIES TIMEOUT ${ARG_TIMEOUT} LABELS "${ARG_LABELS}")
+    if("gpu" IN_LIST ARG_LABELS)
+        set_tests_properties(${name} PROPERTIES SKIP_RETURN_CODE 77) # no GPU: skipped, not failed
+    endif()
 endfunction()
