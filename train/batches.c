@@ -56,7 +56,9 @@ int64_t sft_batch_form_programs(struct sft_program program[SFT_FORM_PROGRAMS],
         int64_t longest = form->longest < rows ? form->longest : rows;
         /* what fills up a tape lies in documents of its own, none longer than `longest` */
         int64_t filling = form->ragged ? (rows + longest - 1) / longest : 0;
-        program[i] = (struct sft_program){{rows, form->documents + filling, longest}, mode};
+        int64_t documents = form->documents + filling;
+        documents = documents < rows ? documents : rows; /* each holds a token */
+        program[i] = (struct sft_program){{rows, documents, longest}, mode};
     }
     return parts;
 }

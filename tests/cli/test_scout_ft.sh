@@ -1,0 +1,181 @@
+#!/bin/sh
+# scout-ft as a user runs it: plan, train, eval and probe on a converted tiny-scout; every bad input
+# gets one sentence, exit status 1 (2 for a wrong command line), and leaves nothing behind.
+#   test_scout_ft.sh SCOUT_CONVERT SCOUT_FT JSON_GET SOURCE_DIR SCRATCH_DIR
+set -u
+convert=$1 ft=$2 json_get=$3 source=$4 scratch=$5
+golden=$source/tests/golden
+LC_ALL=C
+export LC_ALL
+
+failures=0
+fail() {
+    echo "test_scout_ft: $1" >&2
+    failures=$((failures + 1))
+}
+# runs ARGS...: must succeed; stdout and stderr go to out and err.
+runs() {
+    "$ft" "$@" >out 2>err || fail "scout-ft $*: exit status $?: $(tail -n 1 err)"
+}
+# refused STATUS PATTERN ARGS...: that exit status, one last line on stderr that matches, nothing on
+# stdout, no folder "new".
+refused() {
+    want=$1 pattern=$2
+    shift 2
+    "$ft" "$@" >out 2>err
+    got=$?
+    [ "$got" = "$want" ] || fail "scout-ft $*: exit status $got, not $want: $(tail -n 1 err)"
+    [ "$(grep -c '^scout-ft: ' err)" = 1 ] || fail "scout-ft $*: not one sentence but: $(cat err)"
+    tail -n 1 err | grep -Eq -- "^scout-ft: .*$pattern" || fail "scout-ft $*: says $(tail -n 1 err), not $pattern"
+    [ -s out ] && fail "scout-ft $*: stdout is not empty"
+    [ -e new ] && fail "scout-ft $*: left new/ behind"
+    rm -rf new
+}
+has() { # has FILE PATTERN
+    grep -Eq -- "$2" "$1" || fail "$1 has no line like $2 but: $(cat "$1")"
+}
+same() { # same WHAT GOT WANT
+    [ "$2" = "$3" ] || fail "$1 is \"$2\", not \"$3\""
+}
+
+rm -rf "$scratch"
+mkdir -p "$scratch"
+cd "$scratch" || exit 1
+"$convert" "$source/examples/tiny-scout" -o m.scout --model-id example/tiny >log 2>&1 || {
+    cat log >&2
+    exit 1
+}
+head -c 6000 "$source/examples/data/moby.txt" >train.txt
+head -c 9000 "$source/examples/data/moby.txt" | tail -c 1500 >held-out.txt
+printf '{"text": "Call me Ishmael."}\n{"text": "Some years ago, never mind how long."}\n' >rows.jsonl
+printf '{"input_ids": [1, 2, 3, 4], "labels": [-100, -100, 3, 4]}\n{"input_ids": [5, 6]}\n' >ids.jsonl
+small="--model m.scout --max-seq-length 32 --per-device-train-batch-size 2 --threads 2"
+
+# ---- train, eval, plan agree with each other ----
+runs train $small --data train.txt --eval-data held-out.txt --output-dir a --max-steps 4 \
+    --learning-rate 2e-3 --save-steps 2 --eval-steps 2 --logging-steps 1
+has err '^data: [0-9]+ rows of up to 32 tokens, [0-9]+ tokens; [0-9]+ more at the end'
+has err '^step 4/4  loss [0-9.]+  lr [0-9.e-]+  [0-9]+ tokens/s  [0-9.]+ MB  0:00 left$'
+has err '^held-out loss after step 2: [0-9.]+$'
+has out '^done after 4 steps, 256 tokens in [0-9.]+ s: loss [0-9.]+ -> [0-9.]+$'
+has out '^held-out loss [0-9.]+ -> [0-9.]+$'
+for file in adapter_model.safetensors adapter_config.json metrics.jsonl \
+    checkpoint-2/adapter_model.safetensors checkpoint-4/adapter_config.json; do
+    [ -s "a/$file" ] || fail "train did not write a/$file"
+done
+same "lines of metrics" "$(wc -l <a/metrics.jsonl | tr -d ' ')" 7
+has a/adapter_config.json '"base_model_name_or_path": "example/tiny"'
+has a/adapter_config.json 'language_model'
+cmp -s a/adapter_model.safetensors a/checkpoint-4/adapter_model.safetensors || fail "the last checkpoint is not the result"
+cmp -s a/checkpoint-2/adapter_model.safetensors a/checkpoint-4/adapter_model.safetensors && fail "steps 3 and 4 changed nothing"
+after=$(sed -n 's/^held-out loss .* -> //p' out)
+before=$(sed -n 's/^held-out loss \(.*\) -> .*/\1/p' out)
+planned=$(sed -n 's/.*; \(.*\) planned$/\1/p' err)
+[ "$(echo "$after < $before" | awk '{print ($1 < $3)}')" = 1 ] || fail "held-out loss $before -> $after"
+runs eval --model m.scout --max-seq-length 32 --data held-out.txt --adapter a
+has out "^held-out loss $after, perplexity [0-9.]+ over [0-9]+ targets in [0-9]+ rows"
+runs eval --model m.scout --max-seq-length 32 --data held-out.txt --json
+same "eval --json" "$("$json_get" out loss | cut -c 1-6)" "$(echo "$before" | cut -c 1-6)"
+runs plan $small --data train.txt --eval-data held-out.txt --max-steps 4
+has out "^total [0-9]+ bytes, $planned; 4 steps$"
+total=$(sed -n 's/^total \([0-9]*\) bytes.*/\1/p' out)
+runs plan $small --data train.txt --eval-data held-out.txt --max-steps 4 --json
+same "plan --json" "$("$json_get" out total_bytes)" "$total"
+step_bytes=$("$json_get" out step_bytes)
+runs plan $small --data train.txt --eval-data held-out.txt --gradient-checkpointing --json
+[ "$("$json_get" out step_bytes)" -lt "$step_bytes" ] || fail "--gradient-checkpointing saves nothing"
+
+# ---- the same whatever the threads; config files; other rows ----
+runs train $small --data train.txt --output-dir b --max-steps 2 --learning-rate 1e-3
+"$ft" train --model m.scout --max-seq-length 32 --per-device-train-batch-size 2 --threads 1 --data train.txt \
+    --output-dir c --max-steps 2 --learning-rate 1e-3 >out 2>err || fail "train with one thread"
+cmp -s b/adapter_model.safetensors c/adapter_model.safetensors || fail "1 and 2 threads differ"
+cat >run.json <<'JSON'
+{"model": "m.scout", "max_seq_length": 32, "per_device_train_batch_size": 2, "data": ["train.txt"],
+ "output_dir": "d", "max_steps": 9, "learning_rate": 1e-3, "threads": 2}
+JSON
+runs train --config run.json --max-steps 2
+cmp -s b/adapter_model.safetensors d/adapter_model.safetensors || fail "--config gives another run"
+runs train $small --data rows.jsonl --text-mode documents --add-special-tokens --output-dir e --max-steps 2 \
+    --target-modules q_proj,v_proj --lora-r 4 --lora-alpha 8 --use-rslora --adapter-class text --base-model-name-or-path x/y
+has e/adapter_config.json '"use_rslora": true'
+has e/adapter_config.json '"base_model_name_or_path": "x/y"'
+same "target modules" "$("$json_get" e/adapter_config.json "target_modules[0]")" q_proj
+runs train $small --data ids.jsonl --init-adapter e --output-dir f --num-train-epochs 2
+has f/adapter_config.json '"r": 4'
+has out '^done after 2 steps, 12 tokens'
+
+# ---- interruption: the step is finished, the adapter saved, exit status 0 ----
+for signal in INT TERM; do
+    "$ft" train $small --data train.txt --output-dir "stop-$signal" --max-steps 100000 >out 2>err &
+    child=$!
+    waited=0
+    while ! [ -s "stop-$signal/metrics.jsonl" ] && [ $waited -lt 600 ]; do
+        sleep 0.1
+        waited=$((waited + 1))
+    done
+    kill -s "$signal" $child
+    wait $child || fail "SIG$signal: exit status $?"
+    has out '^interrupted after [0-9]+ steps'
+    [ -s "stop-$signal/adapter_model.safetensors" ] || fail "SIG$signal: nothing was saved"
+done
+
+# ---- probe ----
+inputs=$golden/llama4-tiny/scout/base.safetensors
+runs probe --model m.scout --inputs "$inputs" --adapter a --grads -o p.safetensors
+has out '^[0-9]+ tensors in p.safetensors; loss [0-9.]+$'
+for name in hidden.0 router.3 logits token_loss loss \
+    grad.base_model.model.language_model.model.layers.3.self_attn.q_proj.lora_B.weight; do
+    grep -aq "\"$name\"" p.safetensors || fail "the probe has no $name"
+done
+refused 1 'there is no tensor labels' probe --model m.scout --inputs "$golden/training/bf16_logits.safetensors" -o new
+refused 2 'give --adapter' probe --model m.scout --inputs "$inputs" --grads -o new
+refused 2 'probe needs -o' probe --model m.scout --inputs "$inputs"
+
+# ---- what is refused, before any work ----
+refused 2 'a verb is missing'
+refused 2 'unknown verb "tran"' tran
+refused 2 'did you mean --learning-rate' train --learning-rat 1
+refused 2 'train needs --model' train --data train.txt --output-dir new
+refused 2 'train needs --data' train --model m.scout --output-dir new
+refused 2 'train needs --output-dir' train --model m.scout --data train.txt
+refused 2 'belongs to no option' eval --model m.scout train.txt
+refused 2 'text-mode' eval --model m.scout --data train.txt --text-mode lines
+refused 2 'lr-scheduler-type' train $small --data train.txt --output-dir new --lr-scheduler-type poly
+refused 2 'init-adapter' train $small --data train.txt --output-dir new --init-adapter a --lora-r 4
+new="train $small --output-dir new"
+refused 1 'no_such.scout' train --model no_such.scout --data train.txt --output-dir new
+refused 1 "target module 'w_proj' matches nothing" $new --data train.txt --target-modules q_proj,w_proj
+refused 1 'LoRA rank 0' $new --data train.txt --lora-r 0
+refused 1 'learning rate is 0' $new --data train.txt --learning-rate 0
+refused 1 'no_such.txt' $new --data no_such.txt
+refused 1 'no_such.jsonl' $new --data train.txt --eval-data no_such.jsonl
+: >empty.txt
+refused 1 'empty.txt: the dataset is empty' $new --data empty.txt
+printf 'good \303(' >latin.txt
+refused 1 'latin.txt: .*UTF-8' $new --data latin.txt
+printf '{"text": "a"}\n{"text"\n' >broken.jsonl
+refused 1 'broken.jsonl: line 2: ' $new --data broken.jsonl
+printf '{"input_ids": [1, 2]}\n{"input_ids": [1, 9999]}\n' >range.jsonl
+refused 1 'range.jsonl: line 2: token 1 has id 9999' $new --data range.jsonl
+printf '{"input_ids": [1, 2], "labels": [-100, -100]}\n' >untrained.jsonl
+refused 1 'untrained.jsonl: line 1: .*without any' $new --data untrained.jsonl
+refused 1 'line 1: a row of input_ids, but train.txt is text' $new --data train.txt ids.jsonl
+printf '{"learning_rat": 1}' >bad.json
+refused 1 'bad.json: unknown option "learning_rat"; did you mean learning-rate' $new --data train.txt --config bad.json
+refused 1 'a: there is an adapter already; --overwrite-output-dir' train $small --data train.txt --output-dir a
+refused 1 'train.txt/new' train $small --data train.txt --output-dir train.txt/new
+refused 1 'adapter_config.json' $new --data train.txt --init-adapter nowhere
+[ "$failures" -eq 0 ] && runs train $small --data train.txt --output-dir b --max-steps 1 --overwrite-output-dir
+
+# ---- damage stops the run before step 1 ----
+cp m.scout damaged.scout
+printf '\125\252\125\252' | dd of=damaged.scout bs=1 seek=70000 conv=notrunc 2>log
+refused 1 'damaged.scout: .*layer 0' train --model damaged.scout --data train.txt --output-dir new --max-seq-length 32
+refused 1 'layer 0' eval --model damaged.scout --data train.txt --max-seq-length 32
+
+[ "$failures" -eq 0 ] || {
+    echo "test_scout_ft: $failures checks failed" >&2
+    exit 1
+}
+echo "test_scout_ft: passed"
