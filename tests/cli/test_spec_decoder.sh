@@ -60,6 +60,20 @@ done
 "$make_container" fixture.scout >log 2>&1 || fail "cannot write the fixture"
 agrees fixture.scout '[1-9][0-9]* of [1-9][0-9]* tensors decoded alike, [1-9][0-9]* files'
 
+# ---- the worked bytes of the page, read from the page ----
+# Rows are written where they belong; what is not shown is zero.
+size=$(sed -n 's/^# length //p' "$source/spec/container.md")
+dd if=/dev/zero of=worked.scout bs=1 count=0 seek="$size" 2>/dev/null
+sed -n 's/^\([0-9a-f]\{6\}\): \([0-9a-f ]*\)|.*$/\1 \2/p' "$source/spec/container.md" >rows
+while read -r offset bytes; do
+    # shellcheck disable=SC2086,SC2059 # the bytes are words, and the format
+    printf "$(printf '\\%03o' $(printf '0x%s ' $bytes))" |
+        dd of=worked.scout bs=1 seek=$((0x$offset)) conv=notrunc 2>/dev/null
+done <rows
+agrees worked.scout '2 of 2 tensors decoded alike, 1 files'
+first=$("$decoder" tensor worked.scout q | od -An -tx1 -N 8 | tr -d ' ')
+[ "$first" = 00008fbf00008f3f ] || fail "q of the worked bytes begins with $first, not BF8F and 3F8F"
+
 # ---- ranges of owners tile the file ----
 "$decoder" owners fixture.scout >owners
 awk -F '\t' '$1 != end { print "gap at " $1; bad = 1 } { end = $2 } END { print end; exit bad }' owners >tiles ||
