@@ -11,6 +11,7 @@
 #ifndef SCOUT_LIBFORMAT_CODEC_NF4_H
 #define SCOUT_LIBFORMAT_CODEC_NF4_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "libformat/base/err.h"
@@ -42,6 +43,24 @@ struct sf_nf4_findings {
 void sf_nf4_encode(uint8_t *codes, float *absmax, const void *src, enum sf_dtype dtype, int64_t n,
                    struct sf_nf4_findings *findings);
 
+/* The two halves of sf_nf4_encode, for a source that is walked twice: all absmax first, then, when
+ * the restored scales are known, codes and errors while the elements are in cache.
+ *
+ * The second takes the first's absmax; `src` without NaN and Inf. */
+void sf_nf4_absmax(float *absmax, const void *src, enum sf_dtype dtype, int64_t n,
+                   struct sf_nf4_findings *findings);
+void sf_nf4_codes(uint8_t *codes, const void *src, enum sf_dtype dtype, const float *absmax,
+                  int64_t n);
+/* absmax of blocks that run down the columns of a bf16 source [64, stride], which is so never
+ * turned: absmax[c * step] is that of column c < columns. A finding's place is not told. */
+void sf_nf4_absmax_down(float *absmax, int64_t step, const void *src, int64_t stride,
+                        int64_t columns, struct sf_nf4_findings *findings);
+
+/* Transposes: dst[c * dst_stride + r] = src[r * src_stride + c] for r < rows, c < columns. Elements
+ * of 2 or 4 bytes at any address, strides in elements. */
+void sf_nf4_turn(void *dst, int64_t dst_stride, const void *src, int64_t src_stride, int64_t rows,
+                 int64_t columns, enum sf_dtype dtype);
+
 /* offset = mean of absmax, summed in float64 in order, rounded once to float32. */
 float sf_nf4_offset(const float *absmax, int64_t blocks);
 /* q[blocks], nested_absmax[sf_nf4_groups(blocks)] from absmax less `offset`. */
@@ -59,12 +78,28 @@ void sf_nf4_unnest(float *absmax, const uint8_t *q, const float *nested_absmax,
 void sf_nf4_decode(float *out, const uint8_t *codes, const float *absmax, const float codebook[16],
                    int64_t first, int64_t count);
 
-/* Squared error and squared norm of a matrix against its decoded form, for the report. Sums are
- * float32 inside a block of 64 and float64 over blocks in order, so threads cannot show. */
+/* Squared error against the decoded form, and squared norm, of every block: error[b], norm[b] for
+ * n elements in sf_nf4_blocks(n) blocks. float32 in this order: the products of elements j, j + 16,
+ * j + 32, j + 48 are added into lane j in turn; then lane j and lane j + 8, j + 4, j + 2, j + 1.
+ * Elements that a short last block lacks count as exact. */
+void sf_nf4_errors(float *error, float *norm, const void *src, enum sf_dtype dtype,
+                   const uint8_t *codes, const float *absmax, int64_t n);
+
+/* Those of a matrix: float64 over blocks in order, so neither threads nor tiles can show. */
 struct sf_nf4_error {
     double squared_error, squared_norm;
 };
+void sf_nf4_error_add(struct sf_nf4_error *sum, const float *error, const float *norm,
+                      int64_t blocks);
+/* Both at once; *out starts at zero. */
 void sf_nf4_measure(struct sf_nf4_error *out, const void *src, enum sf_dtype dtype,
                     const uint8_t *codes, const float *absmax, int64_t n);
+
+/* Which instructions do it: "avx512", "avx2", "neon" or "portable"; all give the same bits. The
+ * best that the processor has, or what the environment variable SCOUT_NF4 names (ignored where it
+ * cannot be had). sf_nf4_use changes it for the whole process and returns false, changing nothing,
+ * where `path` is unknown or the processor lacks it; NULL goes back to the best. */
+bool sf_nf4_use(const char *path);
+const char *sf_nf4_path(void);
 
 #endif
