@@ -9,7 +9,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "kernels/adamw.h"
@@ -22,6 +21,7 @@
 #include "kernels/rmsnorm.h"
 #include "kernels/route.h"
 #include "kernels/swiglu.h"
+#include "libformat/base/clock.h"
 #include "libformat/base/mem.h"
 #include "tests/kernels/kit.h"
 
@@ -44,24 +44,17 @@ static struct sk_ctx ctx;
 static struct kit kit;
 static double flops_per_s, bytes_per_s; /* one thread */
 
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
 typedef void work_fn(void *arg);
 
 /* Best of the runs that fit into a third of a second, at least three. */
 static double seconds_of(work_fn *work, void *arg)
 {
-    double best = INFINITY, start = now();
+    double best = INFINITY, start = sf_clock_seconds();
     work(arg); /* pages and threads are there after this */
-    for (int i = 0; i < 3 || now() - start < 0.33; i++) {
-        double before = now();
+    for (int i = 0; i < 3 || sf_clock_seconds() - start < 0.33; i++) {
+        double before = sf_clock_seconds();
         work(arg);
-        best = fmin(best, now() - before);
+        best = fmin(best, sf_clock_seconds() - before);
     }
     return best;
 }
