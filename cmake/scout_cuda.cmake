@@ -1,7 +1,10 @@
 # SCOUT_CUDA=AUTO takes a toolkit if there is one, ON demands it, OFF never looks.
-# SCOUT_CUDA_ARCHITECTURES: the machine's own GPU when one answers, else 90a (Hopper).
+# CMAKE_CUDA_ARCHITECTURES: the machine's own GPU when one answers, else 90a (Hopper).
 
 set(SCOUT_HAVE_CUDA OFF)
+if(NOT SCOUT_CUDA MATCHES "^(AUTO|ON|OFF)$")
+    message(FATAL_ERROR "SCOUT_CUDA is AUTO, ON or OFF, not \"${SCOUT_CUDA}\"")
+endif()
 if(NOT SCOUT_CUDA STREQUAL "OFF")
     include(CheckLanguage)
     if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES)
