@@ -252,7 +252,7 @@ END_TEST
 
 /* ---- broken checkpoints: tiny-scout's tensors, one thing wrong ---- */
 
-enum breakage { DROP, RENAME, RESHAPE, RETYPE, DOUBLE, POISON };
+enum breakage { DROP, RENAME, RESHAPE, RETYPE, DOUBLE, POISON, EXTRA };
 
 /* scratch/name: the tensors of llama4-tiny's scout in one file, `victim` treated. */
 static const char *broken_checkpoint(const char *name, const char *victim, enum breakage how)
@@ -283,6 +283,10 @@ static const char *broken_checkpoint(const char *name, const char *victim, enum 
         if (hit && how == DOUBLE) {
             list[n + 1] = list[n];
             list[++n].name = "language_model.model.layers.0.self_attn.q_proj.weight";
+        }
+        if (hit && how == EXTRA) {
+            list[n + 1] = list[n];
+            list[++n].name = "model.layers.0.self_attn.z_proj.weight";
         }
         if (hit && how == POISON) {
             ck_assert_uint_le(t->bytes, sizeof poisoned);
@@ -350,6 +354,16 @@ START_TEST(unknown_tensors_are_carried_when_asked)
     ck_assert_int_ne(convert(&c, &err), SF_OK);
     c.source = broken_checkpoint("renamed", "model.layers.0.self_attn.q_proj.weight", RENAME);
     assert_fails(convert(&c, &err), SF_EFORMAT, "layer 0 q is missing", err);
+    c.source = broken_checkpoint("stranger", "model.layers.0.self_attn.q_proj.weight", EXTRA);
+    c.keep_unknown = false;
+    assert_fails(convert(&c, &err), SF_EFORMAT, "z_proj.weight: no weight", err);
+    c.keep_unknown = true;
+    struct sf_map *map = converted(c);
+    const struct sf_entry *q = sf_map_find_name(map, "model.layers.0.self_attn.q_proj.weight");
+    const struct sf_entry *z = sf_map_find_name(map, "model.layers.0.self_attn.z_proj.weight");
+    ck_assert(q && z && q->encoding == SF_ENCODING_NF4 && z->encoding == SF_ENCODING_RAW);
+    ck_assert_int_eq(z->role.part, SF_PART_UNUSED);
+    sf_map_close(map);
 }
 END_TEST
 
