@@ -9,7 +9,8 @@ endif()
 install(TARGETS ${scout_libraries} ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR})
 foreach(layer libformat kernels train)
     install(DIRECTORY ${PROJECT_SOURCE_DIR}/${layer} DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/scout
-        FILES_MATCHING PATTERN "*.h")
+        FILES_MATCHING PATTERN "*.h"
+        PATTERN "*_x86.h" EXCLUDE) # compiles only with the flags of the files that use it
 endforeach()
 
 # The libraries are static, so whoever links them links what they stand on (Requires, not
