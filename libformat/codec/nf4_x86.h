@@ -1,7 +1,9 @@
-/* nf4_x86.h -- 256-bit pieces that the AVX2 and the AVX-512 files share; for libformat/codec. */
+/* nf4_x86.h -- 256-bit pieces that the AVX2 and the AVX-512 files share; for libformat/codec. Empty
+ * without AVX2, so that any program may include any header. */
 #ifndef SCOUT_LIBFORMAT_CODEC_NF4_X86_H
 #define SCOUT_LIBFORMAT_CODEC_NF4_X86_H
 
+#ifdef __AVX2__
 #include <immintrin.h>
 
 #include "libformat/codec/nf4.h"
@@ -104,4 +106,5 @@ static inline void nearest_all(uint8_t *q, const float *s, const float middle[25
     }
 }
 
+#endif
 #endif
