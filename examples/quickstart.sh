@@ -8,6 +8,7 @@ set -eu
 cd "$(dirname "$0")/.."
 out=${1:-build/quickstart}
 build=build/quickstart-tools
+export OMP_WAIT_POLICY=passive # a thread that waits gives its core away, should the machine be shared
 
 say() {
     printf '\n== %s\n' "$*"
