@@ -1,4 +1,4 @@
-#include "tests/support/support.h"
+#include "tests/support/gpu_suite.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -7,8 +7,6 @@
 #include "kernels/device.h"
 #include "kernels/xxh3.h"
 #include "libformat/codec/frame.h"
-
-enum { NO_GPU = 77 }; /* ctest's status for a skipped test */
 
 static struct sk_device *device;
 
@@ -94,13 +92,5 @@ static Suite *xxh3_suite(void)
 
 int main(void)
 {
-    struct sf_err err = {0};
-    setenv("CK_FORK", "no", 1); /* a CUDA context does not survive fork */
-    if (sk_device_open(&device, 0, &err) != SF_OK) {
-        printf("skipped: %s\n", err.message);
-        return NO_GPU;
-    }
-    int status = scout_test_run(xxh3_suite());
-    sk_device_close(device);
-    return status;
+    return scout_gpu_test_run(&device, xxh3_suite);
 }

@@ -1,4 +1,4 @@
-#include "tests/support/support.h"
+#include "tests/support/gpu_suite.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -7,8 +7,6 @@
 #include "libformat/base/file.h"
 #include "tests/convert/conversion.h"
 #include "train/device_image.h"
-
-enum { NO_GPU = 77 };
 
 static struct sk_device *device;
 
@@ -99,13 +97,5 @@ static Suite *device_image_suite(void)
 
 int main(void)
 {
-    struct sf_err err = {0};
-    setenv("CK_FORK", "no", 1); /* a CUDA context does not survive fork */
-    if (sk_device_open(&device, 0, &err) != SF_OK) {
-        printf("skipped: %s\n", err.message);
-        return NO_GPU;
-    }
-    int status = scout_test_run(device_image_suite());
-    sk_device_close(device);
-    return status;
+    return scout_gpu_test_run(&device, device_image_suite);
 }
