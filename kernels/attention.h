@@ -10,7 +10,7 @@
 #ifndef SCOUT_KERNELS_ATTENTION_H
 #define SCOUT_KERNELS_ATTENTION_H
 
-#include <stdint.h>
+#include "kernels/activation.h"
 
 struct sk_attention_shape {
     int64_t rows, documents, heads, kv_heads, head_size;
@@ -20,20 +20,21 @@ struct sk_attention_shape {
 };
 
 struct sk_attention_forward {
-    float *o;                 /* [rows, heads, head_size] */
+    sk_act *o;                /* [rows, heads, head_size] */
     float *lse;               /* [rows, heads] */
-    const float *q;           /* [rows, heads, head_size] */
-    const float *k, *v;       /* [rows, kv_heads, head_size] */
+    const sk_act *q;          /* [rows, heads, head_size] */
+    const sk_act *k, *v;      /* [rows, kv_heads, head_size] */
     const int32_t *documents; /* [documents + 1], row numbers */
     void *workspace;
     struct sk_attention_shape shape;
 };
 
 struct sk_attention_backward {
-    float *dq, *dk, *dv;
-    const float *d_o; /* [rows, heads, head_size] */
-    const float *o, *lse;
-    const float *q, *k, *v;
+    sk_act *dq, *dk, *dv;
+    const sk_act *d_o; /* [rows, heads, head_size] */
+    const sk_act *o;
+    const float *lse;
+    const sk_act *q, *k, *v;
     const int32_t *documents;
     void *workspace;
     struct sk_attention_shape shape;

@@ -3,6 +3,7 @@
 #define SCOUT_KERNELS_CUDA_CALL_H
 
 #include <cuda_runtime.h>
+#include <string.h>
 
 #include "libformat/base/err.h"
 

@@ -7,16 +7,17 @@
 #ifndef SCOUT_KERNELS_HEAD_LOSS_H
 #define SCOUT_KERNELS_HEAD_LOSS_H
 
+#include "kernels/activation.h"
 #include "kernels/matrix.h"
 
 enum { SK_IGNORE_INDEX = -100 };
 
 struct sk_head_loss {
-    float *dx;                    /* [rows, hidden]; optional: loss only */
-    float *logits;                /* [rows, vocabulary]; optional: for probes */
+    sk_act *dx;                   /* [rows, hidden]; optional: loss only */
+    float *logits;                /* [rows, vocabulary], float32; optional: for probes */
     float *token_loss;            /* [rows], 0 where ignored */
     double *loss;                 /* [1], the sum, float64 in row order */
-    const float *x;               /* [rows, hidden], behind the final norm */
+    const sk_act *x;              /* [rows, hidden], behind the final norm */
     const struct sk_matrix *head; /* [vocabulary, hidden] */
     const int32_t *targets; /* [rows], the *next* token; SK_IGNORE_INDEX or 0 <= t < vocabulary */
     const float *gradient_scale; /* [1]: 1 / number of targets of the optimizer step */

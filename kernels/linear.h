@@ -14,16 +14,18 @@
 
 #include <stdbool.h>
 
+#include "kernels/activation.h"
 #include "kernels/matrix.h"
 
 struct sk_linear_forward {
-    float *y;                  /* [rows, out], row stride y_stride */
-    float *t;                  /* [rows, rank]; optional: NULL where there is no LoRA */
-    const float *x;            /* [rows, in] */
-    const struct sk_matrix *w; /* [groups] matrices of one shape [out, in] */
-    const float *a;            /* [groups][rank, in], a_stride apart; optional */
-    const float *b;            /* [groups][out, rank], b_stride apart; optional */
-    const int32_t *offsets;    /* [groups + 1], offsets[groups] = rows; optional */
+    sk_act *y;                   /* [rows, out], row stride y_stride */
+    sk_act *t;                   /* [rows, rank]; optional: NULL where there is no LoRA */
+    const sk_act *x;             /* [rows, in] */
+    const struct sk_matrix *w;   /* [groups] matrices of one shape [out, in] */
+    const float *a;              /* [groups][rank, in], a_stride apart; optional */
+    const float *b;              /* [groups][out, rank], b_stride apart; optional */
+    const int32_t *offsets;      /* [groups + 1], offsets[groups] = rows; optional */
+    const int32_t *host_offsets; /* the same in host memory, see route.h; NULL on the CPU */
     void *workspace;
     int64_t rows, in, out, groups, rank;
     int64_t y_stride, a_stride, b_stride;
@@ -31,15 +33,16 @@ struct sk_linear_forward {
 };
 
 struct sk_linear_backward {
-    float *dx;       /* [rows, in]; optional: not wanted */
-    float *da;       /* [groups][rank, in], accumulated; optional where there is no LoRA */
-    float *db;       /* [groups][out, rank], accumulated */
-    const float *dy; /* [rows, out], row stride y_stride */
-    const float *x;  /* [rows, in] */
-    const float *t;  /* [rows, rank] of the forward */
-    const struct sk_matrix *w; /* [groups] */
-    const float *a, *b;        /* optional */
-    const int32_t *offsets;    /* optional */
+    sk_act *dx;       /* [rows, in]; optional: not wanted */
+    float *da;        /* [groups][rank, in], accumulated; optional where there is no LoRA */
+    float *db;        /* [groups][out, rank], accumulated */
+    const sk_act *dy; /* [rows, out], row stride y_stride */
+    const sk_act *x;  /* [rows, in] */
+    const sk_act *t;  /* [rows, rank] of the forward */
+    const struct sk_matrix *w;   /* [groups] */
+    const float *a, *b;          /* optional */
+    const int32_t *offsets;      /* optional */
+    const int32_t *host_offsets; /* NULL on the CPU */
     void *workspace;
     int64_t rows, in, out, groups, rank;
     int64_t y_stride, a_stride, b_stride;

@@ -23,7 +23,7 @@
     X(QK_BACKWARD, qk_backward, q, inv_freq, shape, false)                                         \
     X(ATTENTION_FORWARD, attention_forward, q, workspace, shape, true)                             \
     X(ATTENTION_BACKWARD, attention_backward, d_o, workspace, shape, true)                         \
-    X(ROUTE_FORWARD, route_forward, x, router, rows, false)                                        \
+    X(ROUTE_FORWARD, route_forward, x, workspace, rows, true)                                      \
     X(ROUTE_BACKWARD, route_backward, du, router, rows, false)                                     \
     X(SWIGLU_FORWARD, swiglu_forward, gate, up, rows, false)                                       \
     X(SWIGLU_BACKWARD, swiglu_backward, dh, up, rows, false)                                       \

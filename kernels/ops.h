@@ -13,14 +13,17 @@
  *    contents undefined before and after.
  *  - No op allocates, reads files, or keeps state between calls. The same inputs give the same
  *    bits, whatever the number of threads.
- *  - Activations are float32 in the CPU table [rows, columns], row-major, rows = tokens of all
- *    sequences in order. Accumulation into an output happens only where a flag asks for it. */
+ *  - Activations are [rows, columns], row-major, rows = tokens of all sequences in order, in the back
+ *    end's element (activation.h). Accumulation into an output happens only where a flag asks for it.
+ *  - A back end may run behind the caller: results are there, and what went wrong is told, at the
+ *    next sk_memory.read. */
 #ifndef SCOUT_KERNELS_OPS_H
 #define SCOUT_KERNELS_OPS_H
 
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "kernels/matrix.h"
 #include "libformat/base/err.h"
 
 enum sk_op {
@@ -46,9 +49,11 @@ enum sk_op {
     SK_OP_COUNT
 };
 
-/* What a back end needs to run ops. */
+/* What a back end needs to run ops: made by its start function (sk_cpu_start, sk_cuda_start). */
+struct sk_cuda;
 struct sk_ctx {
-    int threads; /* CPU: OpenMP threads, at least 1 */
+    int threads;          /* CPU: OpenMP threads, at least 1 */
+    struct sk_cuda *cuda; /* CUDA: kernels/cuda_ctx.h; else NULL */
 };
 
 struct sk_op_info {
@@ -60,13 +65,41 @@ struct sk_op_info {
 };
 const struct sk_op_info *sk_op_info(enum sk_op op);
 
+/* Where operands live. On the CPU both places are the heap. */
+enum sk_place {
+    SK_PLACE_OPS, /* where ops work: device memory under CUDA */
+    SK_PLACE_HOST /* host memory that ops can reach: pinned under CUDA */
+};
+
+/* A back end's memory. Blocks are on 256 bytes, contents undefined. */
+struct sk_memory {
+    /* `what` names the block in the error. */
+    int (*allocate)(void **out, struct sk_ctx *ctx, enum sk_place place, uint64_t bytes,
+                    const char *what, struct sf_err *err);
+    void (*release)(struct sk_ctx *ctx, enum sk_place place, void *block); /* NULL is welcome */
+    /* Between host memory and SK_PLACE_OPS, in the order of the ops. `host` may be reused at once. */
+    int (*write)(struct sk_ctx *ctx, void *to, const void *host, uint64_t bytes,
+                 struct sf_err *err);
+    /* Waits for all before it; an error that an op met on a device is told here. */
+    int (*read)(struct sk_ctx *ctx, void *host, const void *from, uint64_t bytes,
+                struct sf_err *err);
+};
+
 struct sk_ops {
-    const char *name; /* "cpu", "cuda" */
+    const char *name;          /* "cpu", "cuda" */
+    enum sk_format activation; /* SK_FORMAT_F32 or SK_FORMAT_BF16 */
+    bool device;               /* SK_PLACE_OPS is memory that the host cannot read */
+    const struct sk_memory *memory;
     /* args: the op's argument struct with every pointer in place. */
     int (*run[SK_OP_COUNT])(struct sk_ctx *ctx, const void *args, struct sf_err *err);
     /* Workspace bytes for these sizes and this many threads; args' pointers are not looked at. */
     uint64_t (*measure[SK_OP_COUNT])(const void *args, int threads);
 };
+/* Bytes of one element of an activation. */
+static inline uint64_t sk_activation_bytes(enum sk_format activation)
+{
+    return activation == SK_FORMAT_F32 ? 4 : 2;
+}
 
 /* The CPU table: float32, OpenMP over fixed tiles, OpenBLAS inside a tile. */
 const struct sk_ops *sk_ops_cpu(void);

@@ -1,5 +1,8 @@
+#include <string.h>
+
 #include "kernels/cpu_table.h"
 #include "kernels/gemm_cpu.h"
+#include "libformat/base/mem.h"
 
 static uint64_t no_workspace(const void *args, int threads)
 {
@@ -7,8 +10,53 @@ static uint64_t no_workspace(const void *args, int threads)
     return 0;
 }
 
+/* ---- memory: the heap, whatever the place ---- */
+
+enum { ALIGN = 256 };
+
+/* The heap's own address stands in front of the aligned block. */
+static int allocate(void **out, struct sk_ctx *ctx, enum sk_place place, uint64_t bytes,
+                    const char *what, struct sf_err *err)
+{
+    void *memory;
+    (void)ctx, (void)place;
+    *out = NULL;
+    if (bytes > UINT64_MAX - 2 * ALIGN)
+        return sf_fail(err, SF_ENOMEM, "no memory for %s", what);
+    int code = sf_alloc_for(&memory, bytes + 2 * ALIGN, what, err);
+    if (code)
+        return code;
+    unsigned char *block = (unsigned char *)memory + sizeof memory;
+    block += ALIGN - (uintptr_t)block % ALIGN;
+    memcpy(block - sizeof memory, &memory, sizeof memory);
+    *out = block;
+    return SF_OK;
+}
+
+static void release(struct sk_ctx *ctx, enum sk_place place, void *block)
+{
+    void *memory;
+    (void)ctx, (void)place;
+    if (!block)
+        return;
+    memcpy(&memory, (unsigned char *)block - sizeof memory, sizeof memory);
+    sf_free(memory);
+}
+
+static int copy(struct sk_ctx *ctx, void *to, const void *from, uint64_t bytes, struct sf_err *err)
+{
+    (void)ctx, (void)err;
+    memcpy(to, from, bytes);
+    return SF_OK;
+}
+
+static const struct sk_memory memory = {
+    .allocate = allocate, .release = release, .write = copy, .read = copy};
+
 static const struct sk_ops table = {
     .name = "cpu",
+    .activation = SK_FORMAT_F32,
+    .memory = &memory,
     .run =
         {
             [SK_EMBED_FORWARD] = sk_embed_forward_cpu,

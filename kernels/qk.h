@@ -13,6 +13,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "kernels/activation.h"
+
 struct sk_qk_shape {
     int64_t rows, heads, kv_heads, head_size;
     bool rope, norm, temperature;
@@ -20,8 +22,8 @@ struct sk_qk_shape {
 };
 
 struct sk_qk_forward {
-    float *q;                 /* [rows, heads, head_size], in place */
-    float *k;                 /* [rows, kv_heads, head_size], in place */
+    sk_act *q;                /* [rows, heads, head_size], in place */
+    sk_act *k;                /* [rows, kv_heads, head_size], in place */
     float *q_rstd;            /* [rows, heads], written where norm is set */
     float *k_rstd;            /* [rows, kv_heads] */
     const int32_t *positions; /* [rows], position in the document */
@@ -30,9 +32,9 @@ struct sk_qk_forward {
 };
 
 struct sk_qk_backward {
-    float *dq;          /* [rows, heads, head_size], in place */
-    float *dk;          /* [rows, kv_heads, head_size], in place */
-    const float *q, *k; /* the forward's outputs */
+    sk_act *dq;          /* [rows, heads, head_size], in place */
+    sk_act *dk;          /* [rows, kv_heads, head_size], in place */
+    const sk_act *q, *k; /* the forward's outputs */
     const float *q_rstd, *k_rstd;
     const int32_t *positions;
     const float *inv_freq;

@@ -9,25 +9,26 @@
 #ifndef SCOUT_KERNELS_RMSNORM_H
 #define SCOUT_KERNELS_RMSNORM_H
 
+#include "kernels/activation.h"
 #include "kernels/matrix.h"
 
 struct sk_rmsnorm_forward {
-    float *y;                       /* [rows, cols] */
-    float *sum;                     /* [rows, cols] s; optional where delta is NULL */
+    sk_act *y;                      /* [rows, cols] */
+    sk_act *sum;                    /* [rows, cols] s; optional where delta is NULL */
     float *rstd;                    /* [rows] */
-    const float *x;                 /* [rows, cols] */
-    const float *delta;             /* [rows, cols], optional */
+    const sk_act *x;                /* [rows, cols] */
+    const sk_act *delta;            /* [rows, cols], optional */
     const struct sk_matrix *weight; /* [1, cols] */
     int64_t rows, cols;
     float epsilon;
 };
 
 struct sk_rmsnorm_backward {
-    float *ds;                      /* [rows, cols]; may be `residual` itself (in place) */
-    const float *dy;                /* [rows, cols] */
-    const float *sum;               /* [rows, cols] s of the forward */
+    sk_act *ds;                     /* [rows, cols]; may be `residual` itself (in place) */
+    const sk_act *dy;               /* [rows, cols] */
+    const sk_act *sum;              /* [rows, cols] s of the forward */
     const float *rstd;              /* [rows] */
-    const float *residual;          /* [rows, cols], optional */
+    const sk_act *residual;         /* [rows, cols], optional */
     const struct sk_matrix *weight; /* [1, cols] */
     int64_t rows, cols;
 };

@@ -5,44 +5,50 @@
  * A NaN among the logits is SF_ENUMERIC, naming the row. The score multiplies the expert's *input*.
  * backward, with du the gradient of u:
  *     ds = <du[slot], x>,  dz = ds * s * (1 - s),  dx += s * du[slot] + dz * Wr[e]
+ * host_offsets is filled behind the caller's back where ops run on a device: whoever reads it waits
+ * first (cuda_ctx.h). The CPU table leaves it alone.
  * combine:  y = shared + routed[slot];  its backward moves dy to the sorted order. */
 #ifndef SCOUT_KERNELS_ROUTE_H
 #define SCOUT_KERNELS_ROUTE_H
 
+#include "kernels/activation.h"
 #include "kernels/matrix.h"
 
 struct sk_route_forward {
-    float *u;                       /* [rows, hidden], sorted by expert */
+    sk_act *u;                      /* [rows, hidden], sorted by expert */
     float *logits;                  /* [rows, experts] */
     float *score;                   /* [rows] */
     int32_t *expert;                /* [rows] */
     int32_t *slot;                  /* [rows]: where the token went */
     int32_t *offsets;               /* [experts + 1]: first sorted row of each expert */
-    const float *x;                 /* [rows, hidden] */
+    int32_t *host_offsets;          /* the same where a host plans with them; optional */
+    const sk_act *x;                /* [rows, hidden] */
     const struct sk_matrix *router; /* [experts, hidden] */
+    void *workspace;
     int64_t rows, hidden, experts;
 };
 
 struct sk_route_backward {
-    float *dx;       /* [rows, hidden], accumulated */
-    const float *du; /* [rows, hidden], sorted */
-    const float *x, *score;
+    sk_act *dx;       /* [rows, hidden], accumulated */
+    const sk_act *du; /* [rows, hidden], sorted */
+    const sk_act *x;
+    const float *score;
     const int32_t *expert, *slot;
     const struct sk_matrix *router;
     int64_t rows, hidden, experts;
 };
 
 struct sk_combine_forward {
-    float *y;            /* [rows, hidden] */
-    const float *shared; /* [rows, hidden] */
-    const float *routed; /* [rows, hidden], sorted */
-    const int32_t *slot; /* [rows] */
+    sk_act *y;            /* [rows, hidden] */
+    const sk_act *shared; /* [rows, hidden] */
+    const sk_act *routed; /* [rows, hidden], sorted */
+    const int32_t *slot;  /* [rows] */
     int64_t rows, hidden;
 };
 
 struct sk_combine_backward {
-    float *d_routed; /* [rows, hidden], sorted */
-    const float *dy; /* [rows, hidden] */
+    sk_act *d_routed; /* [rows, hidden], sorted */
+    const sk_act *dy; /* [rows, hidden] */
     const int32_t *slot;
     int64_t rows, hidden;
 };

@@ -4,18 +4,18 @@
 #ifndef SCOUT_KERNELS_SWIGLU_H
 #define SCOUT_KERNELS_SWIGLU_H
 
-#include <stdint.h>
+#include "kernels/activation.h"
 
 struct sk_swiglu_forward {
-    float *h; /* [rows, width] */
-    const float *gate, *up;
+    sk_act *h; /* [rows, width] */
+    const sk_act *gate, *up;
     int64_t rows, width, stride;
 };
 
 struct sk_swiglu_backward {
-    float *d_gate, *d_up; /* row stride `stride`; may be gate and up themselves (in place) */
-    const float *dh;      /* [rows, width] */
-    const float *gate, *up;
+    sk_act *d_gate, *d_up; /* row stride `stride`; may be gate and up themselves (in place) */
+    const sk_act *dh;      /* [rows, width] */
+    const sk_act *gate, *up;
     int64_t rows, width, stride;
 };
 

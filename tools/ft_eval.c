@@ -23,7 +23,7 @@ static int measure(struct evaluation *out, struct ft_model *m, const struct ft_o
     struct sft_step_config config = {.spec = &m->spec,
                                      .image = m->image,
                                      .lora = o->adapter ? &m->lora : NULL,
-                                     .ops = sk_ops_cpu(),
+                                     .ops = m->ops,
                                      .ctx = &m->ctx,
                                      .program = program,
                                      .programs = sft_batch_form_programs(program, &form, SFT_EVAL)};

@@ -50,6 +50,7 @@ int ft_model_open(struct ft_model *out, const struct ft_options *options, struct
         if (code)
             sf_err_prefix(err, "%s", options->model);
     }
+    out->ops = sk_ops_cpu();
     return code ? code : sk_cpu_start(&out->ctx, (int)options->threads, err);
 }
 
@@ -131,9 +132,11 @@ static int load_lora(struct ft_model *m, const char *directory, bool training, b
         fprintf(stderr, "%s: %s: lora_dropout %g is kept in the file but not applied in training\n",
                 FT_PROGRAM, directory, adapter.dropout);
     if (!code && fill)
-        code = sft_lora_allocate(&m->lora, training, err);
+        code = sft_lora_allocate(&m->lora, training, m->ops, &m->ctx, err);
     if (!code && fill)
         code = sft_lora_load(&m->lora, &adapter, err);
+    if (!code && fill)
+        code = sft_lora_push(&m->lora, err);
     return code;
 }
 
@@ -145,10 +148,11 @@ int ft_model_lora(struct ft_model *model, const struct ft_options *options, bool
         return load_lora(model, from, training, fill, err);
     int code = new_lora(model, options, err);
     if (!code && fill)
-        code = sft_lora_allocate(&model->lora, training, err);
-    if (!code && fill)
-        sft_lora_init(&model->lora, (uint64_t)options->seed);
-    return code;
+        code = sft_lora_allocate(&model->lora, training, model->ops, &model->ctx, err);
+    if (code || !fill)
+        return code;
+    sft_lora_init(&model->lora, (uint64_t)options->seed);
+    return sft_lora_push(&model->lora, err);
 }
 
 enum sf_adapter_prefix ft_model_prefix(const struct ft_model *model,

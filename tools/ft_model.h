@@ -15,6 +15,7 @@ struct ft_model {
     struct sf_model_spec spec;
     struct sf_tokenizer *tokenizer; /* NULL: the container carries none */
     struct sft_image *image;
+    const struct sk_ops *ops; /* the back end */
     struct sk_ctx ctx;
     struct sft_lora lora;          /* without modules until one of the calls below */
     enum sf_adapter_prefix prefix; /* the checkpoint's, or that of the adapter that was read */

@@ -85,7 +85,7 @@ static int run(struct ft_model *m, const struct ft_options *o, const struct inpu
                                       .image = m->image,
                                       .lora = o->adapter ? &m->lora : NULL,
                                       .prefix = ft_model_prefix(m, o),
-                                      .ops = sk_ops_cpu(),
+                                      .ops = m->ops,
                                       .ctx = &m->ctx,
                                       .gradients = o->grads};
     const int32_t *ids, *labels;

@@ -31,7 +31,7 @@ int sft_checkpoint_prepare(const char *directory, bool overwrite, struct sf_err 
 }
 
 static int write_adapter(struct sf_arena *arena, const struct sft_checkpoint *c,
-                         const struct sft_lora *lora, int64_t step, struct sf_err *err)
+                         struct sft_lora *lora, int64_t step, struct sf_err *err)
 {
     struct sf_adapter adapter;
     const char *directory = c->directory;
@@ -39,7 +39,9 @@ static int write_adapter(struct sf_arena *arena, const struct sft_checkpoint *c,
         directory = sf_arena_printf(arena, "%s/checkpoint-%lld", c->directory, (long long)step);
     if (!directory)
         return sf_fail(err, SF_ENOMEM, "no memory for a path");
-    int code = sft_lora_export(&adapter, lora, arena, err);
+    int code = sft_lora_pull(lora, err);
+    if (!code)
+        code = sft_lora_export(&adapter, lora, arena, err);
     if (code)
         return code;
     adapter.prefix = c->prefix;
@@ -47,7 +49,7 @@ static int write_adapter(struct sf_arena *arena, const struct sft_checkpoint *c,
     return sf_adapter_write(directory, &adapter, c->spec, err);
 }
 
-int sft_checkpoint_write(const struct sft_checkpoint *checkpoint, const struct sft_lora *lora,
+int sft_checkpoint_write(const struct sft_checkpoint *checkpoint, struct sft_lora *lora,
                          int64_t step, struct sf_err *err)
 {
     struct sf_arena arena = {0};

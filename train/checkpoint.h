@@ -18,7 +18,7 @@ struct sft_checkpoint {
  * is there already and `overwrite` is not set. */
 int sft_checkpoint_prepare(const char *directory, bool overwrite, struct sf_err *err);
 /* The adapter into the folder itself (step 0), or into checkpoint-<step>/ below. */
-int sft_checkpoint_write(const struct sft_checkpoint *checkpoint, const struct sft_lora *lora,
+int sft_checkpoint_write(const struct sft_checkpoint *checkpoint, struct sft_lora *lora,
                          int64_t step, struct sf_err *err);
 
 #endif

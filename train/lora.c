@@ -3,6 +3,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "kernels/adamw.h"
 #include "libformat/base/mem.h"
 #include "train/philox.h"
 
@@ -179,26 +180,66 @@ uint64_t sft_lora_bytes(const struct sft_lora *lora, bool training)
     return (uint64_t)lora->count * sizeof(float) * (training ? 4 : 1);
 }
 
-int sft_lora_allocate(struct sft_lora *lora, bool training, struct sf_err *err)
+static int allocate(struct sft_lora *lora, struct sf_err *err)
 {
-    int code = sf_alloc_for(&lora->block, sft_lora_bytes(lora, training), "the adapter", err);
-    if (code)
-        return code;
+    const struct sk_memory *memory = lora->ops->memory;
+    uint64_t bytes = sft_lora_bytes(lora, lora->training);
+    void *home = NULL;
+    int code = memory->allocate(&lora->block, lora->ctx, SK_PLACE_OPS, bytes, "the adapter", err);
+    struct sk_fill_zero zero = {.data = lora->block, .bytes = (int64_t)bytes};
+    if (!code)
+        code = lora->ops->run[SK_FILL_ZERO](lora->ctx, &zero, err);
+    if (!code && lora->ops->device)
+        code = sf_alloc_for(&home, sft_lora_bytes(lora, false), "the adapter's copy", err);
+    if (!code)
+        lora->parameters = lora->ops->device ? home : lora->block;
+    return code;
+}
+
+int sft_lora_allocate(struct sft_lora *lora, bool training, const struct sk_ops *ops,
+                      struct sk_ctx *ctx, struct sf_err *err)
+{
+    lora->ops = ops;
+    lora->ctx = ctx;
     lora->training = training;
-    lora->parameters = lora->block;
-    if (training) {
-        lora->gradients = lora->parameters + lora->count;
-        lora->m = lora->gradients + lora->count;
-        lora->v = lora->m + lora->count;
-    }
-    return SF_OK;
+    int code = allocate(lora, err);
+    if (code)
+        sft_lora_free(lora);
+    return code;
 }
 
 void sft_lora_free(struct sft_lora *lora)
 {
-    sf_free(lora->block);
+    if (!lora->ops)
+        return;
+    if (lora->ops->device)
+        sf_free(lora->parameters);
+    lora->ops->memory->release(lora->ctx, SK_PLACE_OPS, lora->block);
     lora->block = NULL;
-    lora->parameters = lora->gradients = lora->m = lora->v = NULL;
+    lora->parameters = NULL;
+    lora->ops = NULL;
+}
+
+int sft_lora_push(struct sft_lora *lora, struct sf_err *err)
+{
+    if (!lora->ops->device)
+        return SF_OK;
+    return lora->ops->memory->write(lora->ctx, lora->block, lora->parameters,
+                                    sft_lora_bytes(lora, false), err);
+}
+
+int sft_lora_read(float *out, const struct sft_lora *lora, enum sft_lora_state state, int64_t first,
+                  int64_t count, struct sf_err *err)
+{
+    return lora->ops->memory->read(lora->ctx, out, sft_lora_state(lora, state) + first,
+                                   (uint64_t)count * sizeof *out, err);
+}
+
+int sft_lora_pull(struct sft_lora *lora, struct sf_err *err)
+{
+    if (!lora->ops->device)
+        return SF_OK;
+    return sft_lora_read(lora->parameters, lora, SFT_LORA_PARAMETERS, 0, lora->count, err);
 }
 
 /* Element i of module `number` is word i % 4 of counter i / 4 on that module's stream. */

@@ -5,7 +5,8 @@
  *     parameters | gradients | m | v      each `count` float32, modules in the same places in all,
  * so that norm, clipping and AdamW run over flat arrays. Gaps (tensors start on 256 bytes) hold
  * zeros and stay zero. For inference only the parameters are there. Modules are ordered by layer,
- * then part. A module has groups of equal shape, one for linear modules, one per expert for routed
+ * then part. The block is the back end's memory. `parameters` is host memory: the block itself on the
+ * CPU, else a copy that sft_lora_push sends and sft_lora_pull fetches. A module has groups of equal shape, one for linear modules, one per expert for routed
  * experts, A [groups][rank, in], B [groups][out, rank].
  *
  * Life: the module list is in the caller's arena, the block is owned: sft_lora_free. */
@@ -15,6 +16,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "kernels/ops.h"
 #include "libformat/adapter/adapter_file.h"
 #include "libformat/base/arena.h"
 #include "libformat/base/err.h"
@@ -43,8 +45,10 @@ struct sft_lora {
     struct sft_lora_config config; /* of an adapter that was read: targets NULL */
     double dropout;                /* as an adapter that was read says; not applied */
     bool training;                 /* the block holds gradients and moments too */
-    void *block;                   /* NULL until allocated */
-    float *parameters, *gradients, *m, *v;
+    const struct sk_ops *ops;      /* whose memory the block is; NULL until allocated */
+    struct sk_ctx *ctx;
+    void *block;       /* NULL until allocated */
+    float *parameters; /* [count], host memory */
     /* [(layers + 1) * SF_PART_COUNT] module number + 1; 0 where there is none */
     int32_t *index;
 };
@@ -59,11 +63,25 @@ int sft_lora_plan_adapter(struct sft_lora *out, struct sf_arena *arena,
                           struct sf_err *err);
 /* Bytes of the block: parameters, and when training gradients and moments. */
 uint64_t sft_lora_bytes(const struct sft_lora *lora, bool training);
-/* Allocates (zeroed) and deals. */
-int sft_lora_allocate(struct sft_lora *lora, bool training, struct sf_err *err);
+/* Allocates, zeroed. ops and ctx outlive the adapter. */
+int sft_lora_allocate(struct sft_lora *lora, bool training, const struct sk_ops *ops,
+                      struct sk_ctx *ctx, struct sf_err *err);
 void sft_lora_free(struct sft_lora *lora);
+/* Parameters from host memory into the block, and back. */
+int sft_lora_push(struct sft_lora *lora, struct sf_err *err);
+int sft_lora_pull(struct sft_lora *lora, struct sf_err *err);
 
-/* A uniform in +-1/sqrt(in), B zero, as PEFT starts; the same for the same seed on any machine. */
+enum sft_lora_state { SFT_LORA_PARAMETERS, SFT_LORA_GRADIENTS, SFT_LORA_M, SFT_LORA_V };
+/* [count] float32 where ops work: for the host to look at only where that is the heap. */
+static inline float *sft_lora_state(const struct sft_lora *lora, enum sft_lora_state state)
+{
+    return (float *)lora->block + state * lora->count;
+}
+/* Elements first .. first + count of one part of the block, into host memory. */
+int sft_lora_read(float *out, const struct sft_lora *lora, enum sft_lora_state state, int64_t first,
+                  int64_t count, struct sf_err *err);
+
+/* Both leave the block to sft_lora_push. A uniform in +-1/sqrt(in), B zero, as PEFT starts; the same for the same seed on any machine. */
 void sft_lora_init(struct sft_lora *lora, uint64_t seed);
 /* A and B from an adapter. SF_EINVAL unless its modules are exactly ours, in shape as well. */
 int sft_lora_load(struct sft_lora *lora, const struct sf_adapter *adapter, struct sf_err *err);

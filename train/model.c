@@ -19,9 +19,9 @@ static uint64_t bytes_of(int64_t rows, int64_t cols, uint64_t element)
     return fits ? bytes : UINT64_MAX;
 }
 
-uint64_t sft_pass_activation_bytes(int64_t rows, int64_t cols)
+uint64_t sft_pass_activation_bytes(const struct sft_pass *pass, int64_t rows, int64_t cols)
 {
-    return bytes_of(rows, cols, sizeof(float));
+    return bytes_of(rows, cols, sk_activation_bytes(pass->ops->activation));
 }
 
 static const char *layer_name(char *text, size_t bytes, const struct sft_pass *pass,
@@ -39,7 +39,7 @@ int32_t sft_pass_activation(struct sft_pass *pass, enum sft_kind kind, int64_t c
 {
     char text[96];
     return sft_tape_buffer(pass->tape, SFT_STEP, kind,
-                           sft_pass_activation_bytes(pass->shape.rows, cols), "%s",
+                           sft_pass_activation_bytes(pass, pass->shape.rows, cols), "%s",
                            layer_name(text, sizeof text, pass, name));
 }
 
@@ -47,6 +47,15 @@ int32_t sft_pass_small(struct sft_pass *pass, int64_t count, const char *name)
 {
     char text[96];
     return sft_tape_buffer(pass->tape, SFT_STEP, SFT_SMALL, bytes_of(count, 1, 4), "%s",
+                           layer_name(text, sizeof text, pass, name));
+}
+
+int32_t sft_pass_host(struct sft_pass *pass, uint64_t bytes, const char *name)
+{
+    char text[96];
+    if (!pass->ops->device)
+        return -1;
+    return sft_tape_buffer(pass->tape, SFT_HOST, SFT_PORT, bytes, "%s",
                            layer_name(text, sizeof text, pass, name));
 }
 
@@ -78,7 +87,7 @@ static void add_lora(struct sft_pass *pass, struct sft_linear *linear, enum sf_p
     snprintf(name, sizeof name, "%s.t", sf_part_name(part));
     linear->a = adapter(pass, m->a, a_count, "A", part);
     linear->b = adapter(pass, m->b, b_count, "B", part);
-    linear->t = sft_pass_small(pass, pass->shape.rows * m->rank, name);
+    linear->t = sft_pass_activation(pass, SFT_SMALL, m->rank, name);
     if (!pass->backward)
         return;
     linear->da = adapter(pass, pass->lora->count + m->a, a_count, "dA", part);
@@ -117,7 +126,7 @@ void sft_linear_forward(struct sft_pass *pass, struct sft_linear *linear, enum s
                                      .b_stride = m ? m->out * m->rank : 0,
                                      .scale = m ? (float)m->scale : 0};
     EMIT(pass, SK_LINEAR_FORWARD, args, y, AT(linear->t), x, AT(linear->weight), AT(linear->a),
-         AT(linear->b), linear->offsets);
+         AT(linear->b), linear->offsets, linear->host_offsets);
 }
 
 void sft_linear_backward(struct sft_pass *pass, const struct sft_linear *linear, struct sft_ref dx,
@@ -137,7 +146,7 @@ void sft_linear_backward(struct sft_pass *pass, const struct sft_linear *linear,
     /* Without LoRA the forward's x is not needed: not naming it frees its memory. */
     EMIT(pass, SK_LINEAR_BACKWARD, args, dx, AT(linear->da), AT(linear->db), dy,
          m ? linear->x : SFT_NONE, AT(linear->t), AT(linear->weight), AT(linear->a), AT(linear->b),
-         linear->offsets);
+         linear->offsets, linear->host_offsets);
 }
 
 /* ---- norms ---- */
@@ -167,7 +176,9 @@ static void emit_embedding(struct sft_pass *pass)
     int64_t hidden = pass->spec->hidden;
     struct sk_embed_forward args = {.rows = pass->shape.rows, .hidden = hidden};
     pass->layer[0].x = sft_pass_activation(pass, SFT_RESIDUAL, hidden, "embedding");
-    EMIT(pass, SK_EMBED_FORWARD, args, AT(pass->layer[0].x), AT(pass->ports->ids),
+    int32_t staging =
+        sft_pass_host(pass, sft_pass_activation_bytes(pass, pass->shape.rows, hidden), "staging");
+    EMIT(pass, SK_EMBED_FORWARD, args, AT(pass->layer[0].x), AT(staging), AT(pass->ports->ids),
          AT(sft_pass_weight(pass, SF_PART_EMBEDDING)));
 }
 
@@ -180,7 +191,7 @@ static int32_t layer_output(struct sft_pass *pass, int32_t number)
     if (!pass->probing)
         return sft_pass_activation(pass, SFT_RESIDUAL, pass->spec->hidden, "out");
     pass->ports->hidden[number] =
-        port(pass, sft_pass_activation_bytes(pass->shape.rows, pass->spec->hidden), name);
+        port(pass, sft_pass_activation_bytes(pass, pass->shape.rows, pass->spec->hidden), name);
     return pass->ports->hidden[number];
 }
 
@@ -267,7 +278,7 @@ static bool make_ports(struct sft_pass *pass)
     struct sft_ports *p = pass->ports;
     uint64_t rows = (uint64_t)pass->shape.rows;
     *p = (struct sft_ports){
-        .ids = port(pass, rows * 4, "input_ids"),
+        .ids = sft_tape_buffer(pass->tape, SFT_HOST, SFT_PORT, rows * 4, "input_ids"),
         .targets = port(pass, rows * 4, "targets"),
         .positions = port(pass, rows * 4, "positions"),
         .documents = port(pass, ((uint64_t)pass->shape.documents + 1) * 4, "documents"),
@@ -301,9 +312,9 @@ static int check_model(const struct sf_model_spec *spec, struct sft_shape shape,
     return SF_OK;
 }
 
-int sft_model_emit(struct sft_tape *tape, struct sft_ports *ports, const struct sf_model_spec *spec,
-                   const struct sft_lora *lora, struct sft_shape shape, enum sft_mode mode,
-                   struct sf_err *err)
+int sft_model_emit(struct sft_tape *tape, struct sft_ports *ports, const struct sk_ops *ops,
+                   const struct sf_model_spec *spec, const struct sft_lora *lora,
+                   struct sft_shape shape, enum sft_mode mode, struct sf_err *err)
 {
     int code = check_model(spec, shape, err);
     if (code)
@@ -311,6 +322,7 @@ int sft_model_emit(struct sft_tape *tape, struct sft_ports *ports, const struct 
     struct head head = {0};
     struct sft_pass pass = {.tape = tape,
                             .ports = ports,
+                            .ops = ops,
                             .spec = spec,
                             .lora = lora,
                             .shape = shape,

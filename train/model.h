@@ -27,7 +27,7 @@ enum sft_mode {
 
 /* The tape's ways in and out, as buffer numbers. */
 struct sft_ports {
-    int32_t ids;            /* int32 [rows] */
+    int32_t ids;            /* int32 [rows], host memory */
     int32_t targets;        /* int32 [rows]: the next token, or SK_IGNORE_INDEX */
     int32_t positions;      /* int32 [rows]: index in the document */
     int32_t documents;      /* int32 [documents + 1]: first row of each; empty ones are welcome */
@@ -36,14 +36,15 @@ struct sft_ports {
     int32_t loss;           /* double [1]: sum over targets */
     int32_t token_loss;     /* float [rows] */
     int32_t logits;         /* float [rows, vocabulary]; -1 unless probing */
-    int32_t *hidden; /* [layers] float [rows, hidden] behind each layer; NULL unless probing */
+    int32_t
+        *hidden; /* [layers] activations [rows, hidden] behind each layer; NULL unless probing */
     int32_t *router; /* [layers] float [rows, experts]; -1 for dense layers; NULL ... */
 };
 
 /* Emits forward and, for TRAIN and PROBE_GRADS, backward. `lora` may be NULL or without a block;
- * the tape is not finished. SF_EUNSUPPORTED: a model that these ops do not cover. */
-int sft_model_emit(struct sft_tape *tape, struct sft_ports *ports, const struct sf_model_spec *spec,
-                   const struct sft_lora *lora, struct sft_shape shape, enum sft_mode mode,
-                   struct sf_err *err);
+ * the tape is not finished and is for `ops` alone. SF_EUNSUPPORTED: a model that these ops do not cover. */
+int sft_model_emit(struct sft_tape *tape, struct sft_ports *ports, const struct sk_ops *ops,
+                   const struct sf_model_spec *spec, const struct sft_lora *lora,
+                   struct sft_shape shape, enum sft_mode mode, struct sf_err *err);
 
 #endif

@@ -46,6 +46,7 @@ static void emit_qkv(struct sft_pass *pass, struct sft_layer_pass *l)
     l->k = sft_pass_activation(pass, SFT_ACTIVATION, kv, "k");
     l->v = sft_pass_activation(pass, SFT_ACTIVATION, kv, "v");
     l->wq.offsets = l->wk.offsets = l->wv.offsets = l->wo.offsets = SFT_NONE;
+    l->wq.host_offsets = l->wk.host_offsets = l->wv.host_offsets = l->wo.host_offsets = SFT_NONE;
     sft_linear_forward(pass, &l->wq, SF_PART_Q, AT(l->q), AT(l->n1));
     sft_linear_forward(pass, &l->wk, SF_PART_K, AT(l->k), AT(l->n1));
     sft_linear_forward(pass, &l->wv, SF_PART_V, AT(l->v), AT(l->n1));

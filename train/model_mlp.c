@@ -16,24 +16,25 @@ static const struct mlp_parts expert_parts = {SF_PART_EXPERT_GATE, SF_PART_EXPER
                                               SF_PART_EXPERT_DOWN, "experts.gate_up",
                                               "experts.h",         "experts"};
 
-static struct sft_ref up_half(const struct sft_mlp *mlp, int32_t buffer)
+static struct sft_ref up_half(const struct sft_pass *pass, const struct sft_mlp *mlp)
 {
-    return sft_at(buffer, sft_pass_activation_bytes(1, mlp->width));
+    return sft_at(mlp->gate_up, sft_pass_activation_bytes(pass, 1, mlp->width));
 }
 
 static void mlp_forward(struct sft_pass *pass, struct sft_mlp *mlp, const struct mlp_parts *parts,
-                        int32_t x, struct sft_ref offsets)
+                        int32_t x, struct sft_ref offsets, struct sft_ref host_offsets)
 {
     mlp->width = sf_spec_shape(pass->spec, parts->gate).dim[0];
     mlp->gate_up = sft_pass_activation(pass, SFT_ACTIVATION, 2 * mlp->width, parts->gate_up);
     mlp->gate.offsets = mlp->up.offsets = mlp->down.offsets = offsets;
+    mlp->gate.host_offsets = mlp->up.host_offsets = mlp->down.host_offsets = host_offsets;
     mlp->gate.y_stride = mlp->up.y_stride = 2 * mlp->width;
     sft_linear_forward(pass, &mlp->gate, parts->gate, AT(mlp->gate_up), AT(x));
-    sft_linear_forward(pass, &mlp->up, parts->up, up_half(mlp, mlp->gate_up), AT(x));
+    sft_linear_forward(pass, &mlp->up, parts->up, up_half(pass, mlp), AT(x));
     mlp->h = sft_pass_activation(pass, SFT_ACTIVATION, mlp->width, parts->h);
     struct sk_swiglu_forward args = {
         .rows = pass->shape.rows, .width = mlp->width, .stride = 2 * mlp->width};
-    EMIT(pass, SK_SWIGLU_FORWARD, args, AT(mlp->h), AT(mlp->gate_up), up_half(mlp, mlp->gate_up));
+    EMIT(pass, SK_SWIGLU_FORWARD, args, AT(mlp->h), AT(mlp->gate_up), up_half(pass, mlp));
     mlp->y = sft_pass_activation(pass, SFT_ACTIVATION, pass->spec->hidden, parts->y);
     sft_linear_forward(pass, &mlp->down, parts->down, AT(mlp->y), AT(mlp->h));
 }
@@ -43,7 +44,7 @@ static void mlp_backward(struct sft_pass *pass, const struct sft_mlp *mlp, int32
 {
     int32_t dh = sft_pass_activation(pass, SFT_GRADIENT, mlp->width, "d h");
     sft_linear_backward(pass, &mlp->down, AT(dh), AT(dy), false);
-    struct sft_ref gate = AT(mlp->gate_up), up = up_half(mlp, mlp->gate_up);
+    struct sft_ref gate = AT(mlp->gate_up), up = up_half(pass, mlp);
     struct sk_swiglu_backward args = {
         .rows = pass->shape.rows, .width = mlp->width, .stride = 2 * mlp->width};
     EMIT(pass, SK_SWIGLU_BACKWARD, args, gate, up, AT(dh), gate, up);
@@ -73,21 +74,23 @@ static void route_forward(struct sft_pass *pass, struct sft_layer_pass *l)
     l->expert = sft_pass_small(pass, rows, "router.expert");
     l->slot = sft_pass_small(pass, rows, "router.slot");
     l->offsets = sft_pass_small(pass, experts + 1, "router.offsets");
+    l->host_offsets = sft_pass_host(pass, (uint64_t)(experts + 1) * 4, "router.host_offsets");
     struct sk_route_forward args = {.rows = rows, .hidden = hidden, .experts = experts};
     EMIT(pass, SK_ROUTE_FORWARD, args, AT(l->u), AT(l->logits), AT(l->score), AT(l->expert),
-         AT(l->slot), AT(l->offsets), AT(l->n2), AT(l->router));
+         AT(l->slot), AT(l->offsets), AT(l->host_offsets), AT(l->n2), AT(l->router));
 }
 
 void sft_feed_forward_emit_forward(struct sft_pass *pass, struct sft_layer_pass *l)
 {
     if (!l->spec.moe) {
-        mlp_forward(pass, &l->mlp, &dense_parts, l->n2, SFT_NONE);
+        mlp_forward(pass, &l->mlp, &dense_parts, l->n2, SFT_NONE, SFT_NONE);
         l->y = l->mlp.y;
         return;
     }
     route_forward(pass, l);
-    mlp_forward(pass, &l->routed, &expert_parts, l->u, AT(l->offsets));
-    mlp_forward(pass, &l->mlp, &shared_parts, l->n2, SFT_NONE);
+    /* The shared expert first: a device is busy with it while the host waits for the offsets. */
+    mlp_forward(pass, &l->mlp, &shared_parts, l->n2, SFT_NONE, SFT_NONE);
+    mlp_forward(pass, &l->routed, &expert_parts, l->u, AT(l->offsets), AT(l->host_offsets));
     l->y = sft_pass_activation(pass, SFT_ACTIVATION, pass->spec->hidden, "feed_forward");
     struct sk_combine_forward args = {.rows = pass->shape.rows, .hidden = pass->spec->hidden};
     EMIT(pass, SK_COMBINE_FORWARD, args, AT(l->y), AT(l->mlp.y), AT(l->routed.y), AT(l->slot));

@@ -14,7 +14,7 @@ struct sft_linear {
     int32_t weight;
     int32_t a, b, da, db; /* in the adapter block; -1 without LoRA (da, db: when not training) */
     int32_t t;            /* x A^T of the forward; -1 without LoRA */
-    struct sft_ref x, offsets;
+    struct sft_ref x, offsets, host_offsets;
     int64_t y_stride;
 };
 
@@ -37,14 +37,15 @@ struct sft_layer_pass {
     int32_t attention; /* what attention adds to x */
     int32_t xm;        /* residual stream in the middle */
     int32_t n2, rstd2, norm2;
-    int32_t router, u, logits, score, expert, slot, offsets; /* layers with experts */
-    struct sft_mlp routed, mlp;                              /* mlp: shared expert or dense */
-    int32_t y;                                               /* what the feed-forward adds to xm */
+    int32_t router, u, logits, score, expert, slot, offsets, host_offsets; /* layers with experts */
+    struct sft_mlp routed, mlp; /* mlp: shared expert or dense */
+    int32_t y;                  /* what the feed-forward adds to xm */
 };
 
 struct sft_pass {
     struct sft_tape *tape;
     struct sft_ports *ports;
+    const struct sk_ops *ops;
     const struct sf_model_spec *spec;
     const struct sft_lora *lora;
     struct sft_shape shape;
@@ -63,10 +64,12 @@ struct sft_pass {
 /* Buffers of [rows, cols]. Activations have the back end's element type, float32 on the CPU. */
 int32_t sft_pass_activation(struct sft_pass *pass, enum sft_kind kind, int64_t cols,
                             const char *name);
+/* Host memory for ops that run on a device; -1 where they run on the host. */
+int32_t sft_pass_host(struct sft_pass *pass, uint64_t bytes, const char *name);
 /* `count` elements of float32 or int32 whatever the back end. */
 int32_t sft_pass_small(struct sft_pass *pass, int64_t count, const char *name);
 /* rows * cols activations, UINT64_MAX (which no packer takes) when that does not fit. */
-uint64_t sft_pass_activation_bytes(int64_t rows, int64_t cols);
+uint64_t sft_pass_activation_bytes(const struct sft_pass *pass, int64_t rows, int64_t cols);
 int32_t sft_pass_weight(struct sft_pass *pass, enum sf_part part);
 
 /* model.c: linears. y = linear(x); dx (SFT_NONE: nobody reads it), da, db from dy. */

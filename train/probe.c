@@ -48,9 +48,17 @@ static int add_tensor(struct run *run, const char *name, enum sf_dtype dtype, st
 }
 
 static int add_port(struct run *run, const char *name, struct sf_shape shape, int32_t buffer,
-                    struct sf_err *err)
+                    bool activations, struct sf_err *err)
 {
-    return add_tensor(run, name, SF_F32, shape, sft_step_read(run->step, buffer), err);
+    int64_t count = 0;
+    float *data = NULL;
+    if (sf_shape_count(&count, &shape))
+        data = sf_arena_array(run->arena, (uint64_t)count + 1, sizeof *data);
+    if (!data)
+        return sf_fail(err, SF_ENOMEM, "no memory for a probe's tensors");
+    int code = activations ? sft_step_read_activations(data, run->step, buffer, count, err)
+                           : sft_step_read(data, run->step, buffer, (uint64_t)count * 4, err);
+    return code ? code : add_tensor(run, name, SF_F32, shape, data, err);
 }
 
 static int add_layers(struct run *run, struct sf_err *err)
@@ -61,13 +69,13 @@ static int add_layers(struct run *run, struct sf_err *err)
     for (int i = 0; !code && i < spec->layers; i++) {
         struct sf_shape shape = {3, {run->sequences, run->length, spec->hidden}};
         code = add_port(run, sf_arena_printf(run->arena, "hidden.%d", i), shape, ports->hidden[i],
-                        err);
+                        true, err);
     }
     for (int i = 0; !code && i < spec->layers; i++) {
         struct sf_shape shape = {2, {run->sequences * run->length, spec->experts}};
         if (ports->router[i] >= 0)
             code = add_port(run, sf_arena_printf(run->arena, "router.%d", i), shape,
-                            ports->router[i], err);
+                            ports->router[i], false, err);
     }
     return code;
 }
@@ -77,10 +85,15 @@ static int add_token_loss(struct run *run, struct sf_err *err)
 {
     int64_t scored = run->length - 1;
     struct sf_shape shape = {2, {run->sequences, scored}};
-    const float *from = sft_step_read(run->step, sft_step_ports(run->step)->token_loss);
+    int64_t rows = run->sequences * run->length;
+    float *from = sf_arena_array(run->arena, (uint64_t)rows, sizeof *from);
     float *loss = sf_arena_array(run->arena, (uint64_t)(run->sequences * scored) + 1, sizeof *loss);
-    if (!loss)
+    if (!loss || !from)
         return sf_fail(err, SF_ENOMEM, "no memory for a probe's tensors");
+    int code = sft_step_read(from, run->step, sft_step_ports(run->step)->token_loss,
+                             (uint64_t)rows * sizeof *from, err);
+    if (code)
+        return code;
     for (int64_t b = 0; b < run->sequences; b++)
         memcpy(loss + b * scored, from + b * run->length, (size_t)scored * sizeof *loss);
     return add_tensor(run, "token_loss", SF_F32, shape, loss, err);
@@ -90,7 +103,7 @@ static int add_losses(struct run *run, struct sf_err *err)
 {
     float loss = (float)run->out->loss;
     struct sf_shape logits = {3, {run->sequences, run->length, run->config->spec->vocabulary}};
-    int code = add_port(run, "logits", logits, sft_step_ports(run->step)->logits, err);
+    int code = add_port(run, "logits", logits, sft_step_ports(run->step)->logits, false, err);
     if (!code)
         code = add_token_loss(run, err);
     return code ? code : add_tensor(run, "loss", SF_F32, (struct sf_shape){1, {1}}, &loss, err);
@@ -103,8 +116,13 @@ static int add_gradient(struct run *run, const struct sft_lora_module *m, char w
     char *key = sf_adapter_key(run->arena, run->config->prefix, m->role, which);
     char *name = key ? sf_arena_printf(run->arena, "grad.%s", key) : NULL;
     struct sf_shape a = {2, {m->rank, m->in}}, b = {2, {m->out, m->rank}};
-    return add_tensor(run, name, SF_F32, which == 'A' ? a : b,
-                      lora->gradients + (which == 'A' ? m->a : m->b), err);
+    int64_t count = m->rank * (which == 'A' ? m->in : m->out);
+    float *data = sf_arena_array(run->arena, (uint64_t)count, sizeof *data);
+    if (!data)
+        return sf_fail(err, SF_ENOMEM, "no memory for a probe's tensors");
+    int code =
+        sft_lora_read(data, lora, SFT_LORA_GRADIENTS, which == 'A' ? m->a : m->b, count, err);
+    return code ? code : add_tensor(run, name, SF_F32, which == 'A' ? a : b, data, err);
 }
 
 static int add_gradients(struct run *run, struct sf_err *err)

@@ -7,6 +7,7 @@
 #include "kernels/adamw.h"
 #include "kernels/head_loss.h"
 #include "libformat/base/mem.h"
+#include "libformat/codec/halves.h"
 
 struct program {
     struct sft_program wanted;
@@ -21,9 +22,10 @@ struct sft_step {
     struct sft_tape zero, update; /* of the adapter; without nodes where there is none */
     int32_t norm, clip, hyper;    /* ports of `update` */
     float *inv_freq;
-    unsigned char *block;
-    uint64_t block_bytes;
-    const struct program *last; /* ran last */
+    void *block, *host; /* where ops work; host memory that they reach */
+    uint64_t block_bytes, host_bytes;
+    int32_t *targets, *positions, *documents; /* of a batch, filled up to its tape's shape */
+    const struct program *last;               /* ran last */
 };
 
 /* ---- opening ---- */
@@ -34,8 +36,8 @@ static int open_program(struct sft_step *step, struct program *program, struct s
     const struct sft_step_config *c = &step->config;
     program->wanted = wanted;
     sft_tape_begin(&program->tape, &step->arena);
-    int code = sft_model_emit(&program->tape, &program->ports, c->spec, c->lora, wanted.shape,
-                              wanted.mode, err);
+    int code = sft_model_emit(&program->tape, &program->ports, c->ops, c->spec, c->lora,
+                              wanted.shape, wanted.mode, err);
     if (code)
         return code;
     sft_policy_apply(&program->tape, c->policy);
@@ -78,20 +80,43 @@ static int open_update(struct sft_step *step, struct sf_err *err)
     return sft_tape_finish(t, c->ops, c->ctx->threads, err);
 }
 
+static void take_larger(uint64_t *bytes, uint64_t other)
+{
+    if (*bytes < other)
+        *bytes = other;
+}
+
+/* Arrays that are filled for each batch. */
+static bool make_arrays(struct sft_step *step)
+{
+    const struct sft_step_config *c = &step->config;
+    int64_t rows = 0, documents = 0;
+    for (int64_t i = 0; i < c->programs; i++) {
+        struct sft_shape shape = c->program[i].shape;
+        rows = rows < shape.rows ? shape.rows : rows;
+        documents = documents < shape.documents ? shape.documents : documents;
+    }
+    step->inv_freq =
+        sf_arena_array(&step->arena, (uint64_t)c->spec->head_size / 2 + 1, sizeof *step->inv_freq);
+    step->targets = sf_arena_array(&step->arena, (uint64_t)rows + 1, sizeof *step->targets);
+    step->positions = sf_arena_array(&step->arena, (uint64_t)rows + 1, sizeof *step->positions);
+    step->documents =
+        sf_arena_array(&step->arena, (uint64_t)documents + 1, sizeof *step->documents);
+    return step->inv_freq && step->targets && step->positions && step->documents;
+}
+
 static int open_tapes(struct sft_step *step, struct sf_err *err)
 {
     const struct sft_step_config *c = &step->config;
-    int64_t half = c->spec->head_size / 2;
     step->program = sf_arena_array(&step->arena, (uint64_t)c->programs + 1, sizeof *step->program);
-    step->inv_freq = sf_arena_array(&step->arena, (uint64_t)half + 1, sizeof *step->inv_freq);
-    if (!step->program || !step->inv_freq)
+    if (!step->program || !make_arrays(step))
         return sf_fail(err, SF_ENOMEM, "no memory for %lld tapes", (long long)c->programs);
     sf_rope_frequencies(step->inv_freq, &c->spec->rope, c->spec->head_size);
     int code = SF_OK;
     for (int64_t i = 0; !code && i < c->programs; i++) {
         code = open_program(step, &step->program[i], c->program[i], err);
-        if (!code && step->program[i].tape.step_bytes > step->block_bytes)
-            step->block_bytes = step->program[i].tape.step_bytes;
+        take_larger(&step->block_bytes, step->program[i].tape.step_bytes);
+        take_larger(&step->host_bytes, step->program[i].tape.host_bytes);
     }
     sft_tape_begin(&step->zero, &step->arena);
     sft_tape_begin(&step->update, &step->arena);
@@ -99,8 +124,7 @@ static int open_tapes(struct sft_step *step, struct sf_err *err)
         code = open_zero(step, err);
     if (!code && c->lora)
         code = open_update(step, err);
-    if (step->update.step_bytes > step->block_bytes)
-        step->block_bytes = step->update.step_bytes;
+    take_larger(&step->block_bytes, step->update.step_bytes);
     return code;
 }
 
@@ -125,7 +149,9 @@ void sft_step_close(struct sft_step *step)
 {
     if (!step)
         return;
-    sf_free(step->block);
+    const struct sft_step_config *c = &step->config;
+    c->ops->memory->release(c->ctx, SK_PLACE_OPS, step->block);
+    c->ops->memory->release(c->ctx, SK_PLACE_HOST, step->host);
     sf_arena_free(&step->arena);
     sf_free(step);
 }
@@ -141,6 +167,8 @@ void sft_step_plan(struct sft_plan *plan, const struct sft_step *step)
     }
     if (plan->step_bytes < step->block_bytes)
         plan->step_bytes = step->block_bytes;
+    if (plan->host_bytes < step->host_bytes)
+        plan->host_bytes = step->host_bytes;
     if (lora)
         sft_plan_adapter(plan, sft_lora_bytes(lora, false), training);
 }
@@ -150,37 +178,43 @@ uint64_t sft_step_bytes(const struct sft_step *step)
     return step->block_bytes;
 }
 
+uint64_t sft_step_host_bytes(const struct sft_step *step)
+{
+    return step->host_bytes;
+}
+
 int sft_step_allocate(struct sft_step *step, struct sf_err *err)
 {
-    /* The heap aligns less strictly than the packer promises: the slack is the difference. */
-    void *memory;
-    int code = sf_alloc_for(&memory, step->block_bytes + SFT_BLOCK_ALIGN, "the step block", err);
-    if (!code)
-        step->block = memory;
-    return code;
+    const struct sft_step_config *c = &step->config;
+    const struct sk_memory *memory = c->ops->memory;
+    int code = memory->allocate(&step->block, c->ctx, SK_PLACE_OPS, step->block_bytes,
+                                "the step block", err);
+    return code ? code
+                : memory->allocate(&step->host, c->ctx, SK_PLACE_HOST, step->host_bytes,
+                                   "the host block", err);
 }
 
 /* ---- running ---- */
 
-static unsigned char *block_base(const struct sft_step *step)
-{
-    uintptr_t base = (uintptr_t)step->block, past = base % SFT_BLOCK_ALIGN;
-    return step->block + (past ? SFT_BLOCK_ALIGN - past : 0);
-}
-
-static const void *resolve(const struct sft_step *step, const struct sft_tape *tape,
-                           struct sft_ref ref)
+static void *resolve(const struct sft_step *step, const struct sft_tape *tape, struct sft_ref ref)
 {
     if (ref.buffer < 0)
         return NULL;
     const struct sft_buffer *b = &tape->buffer[ref.buffer];
+    union { /* weights are only ever read: prune.h and the ops' headers see to it */
+        const void *read;
+        void *pointer;
+    } weight;
     switch (b->class) {
     case SFT_WEIGHT:
-        return sft_image_matrices(step->config.image, b->role);
+        weight.read = sft_image_matrices(step->config.image, b->role);
+        return weight.pointer;
     case SFT_ADAPTER:
-        return (const unsigned char *)step->config.lora->block + b->offset + ref.offset;
+        return (unsigned char *)step->config.lora->block + b->offset + ref.offset;
+    case SFT_HOST:
+        return (unsigned char *)step->host + b->offset + ref.offset;
     default:
-        return block_base(step) + b->offset + ref.offset;
+        return (unsigned char *)step->block + b->offset + ref.offset;
     }
 }
 
@@ -211,19 +245,25 @@ static int run_nodes(struct sft_step *step, const struct sft_tape *tape, int32_t
     return code;
 }
 
-/* Where the host writes a port; NULL when this tape does not read it. */
+/* NULL when this tape does not touch the buffer. */
 static void *port(const struct sft_step *step, const struct sft_tape *tape, int32_t buffer)
 {
-    const struct sft_buffer *b = &tape->buffer[buffer];
-    return b->birth < 0 ? NULL : block_base(step) + b->offset;
+    return tape->buffer[buffer].birth < 0 ? NULL : resolve(step, tape, sft_at(buffer, 0));
 }
 
-static void fill_port(const struct sft_step *step, const struct sft_tape *tape, int32_t buffer,
-                      const void *data, uint64_t bytes)
+static int fill_port(const struct sft_step *step, const struct sft_tape *tape, int32_t buffer,
+                     const void *data, uint64_t bytes, struct sf_err *err)
 {
+    const struct sft_step_config *c = &step->config;
     void *to = port(step, tape, buffer);
-    if (to)
-        memcpy(to, data, bytes);
+    return to ? c->ops->memory->write(c->ctx, to, data, bytes, err) : SF_OK;
+}
+
+static int read_port(void *out, const struct sft_step *step, const struct sft_tape *tape,
+                     int32_t buffer, uint64_t bytes, struct sf_err *err)
+{
+    const struct sft_step_config *c = &step->config;
+    return c->ops->memory->read(c->ctx, out, port(step, tape, buffer), bytes, err);
 }
 
 const struct sft_ports *sft_step_ports(const struct sft_step *step)
@@ -231,9 +271,28 @@ const struct sft_ports *sft_step_ports(const struct sft_step *step)
     return &step->last->ports;
 }
 
-const void *sft_step_read(const struct sft_step *step, int32_t buffer)
+int sft_step_read(void *out, const struct sft_step *step, int32_t buffer, uint64_t bytes,
+                  struct sf_err *err)
 {
-    return resolve(step, &step->last->tape, sft_at(buffer, 0));
+    return read_port(out, step, &step->last->tape, buffer, bytes, err);
+}
+
+int sft_step_read_activations(float *out, const struct sft_step *step, int32_t buffer,
+                              int64_t count, struct sf_err *err)
+{
+    enum sk_format format = step->config.ops->activation;
+    uint64_t bytes = (uint64_t)count * sk_activation_bytes(format);
+    if (format == SK_FORMAT_F32)
+        return sft_step_read(out, step, buffer, bytes, err);
+    /* bfloat16 into the second half, then widened from the front. */
+    unsigned char *half = (unsigned char *)out + bytes;
+    int code = sft_step_read(half, step, buffer, bytes, err);
+    for (int64_t i = 0; !code && i < count; i++) {
+        uint16_t bits;
+        memcpy(&bits, half + 2 * i, sizeof bits);
+        out[i] = sf_f32_from_bf16(bits);
+    }
+    return code;
 }
 
 /* ---- batches ---- */
@@ -316,26 +375,50 @@ static void fill_positions(int32_t *positions, const int32_t *document, int64_t 
             positions[row] = row - document[d];
 }
 
-static void load_batch(const struct sft_step *step, const struct program *p,
-                       const struct sft_batch *batch, float gradient_scale)
+static int check_tokens(const struct sft_batch *batch, int64_t vocabulary, struct sf_err *err)
+{
+    for (int64_t row = 0; row < batch->rows; row++) {
+        int32_t target = batch->targets[row];
+        if (target != SK_IGNORE_INDEX && (target < 0 || target >= vocabulary))
+            return sf_fail(err, SF_EINVAL,
+                           "target %d at position %lld is outside the vocabulary of %lld", target,
+                           (long long)row, (long long)vocabulary);
+    }
+    return SF_OK;
+}
+
+/* The batch, filled up to the shape of its tape, into the tape's ports. */
+static int load_batch(struct sft_step *step, const struct program *p, const struct sft_batch *batch,
+                      float gradient_scale, struct sf_err *err)
 {
     const struct sft_tape *tape = &p->tape;
+    const struct sft_ports *ports = &p->ports;
     struct sft_shape shape = p->wanted.shape;
-    int32_t *ids = port(step, tape, p->ports.ids), *targets = port(step, tape, p->ports.targets);
-    int32_t *documents = port(step, tape, p->ports.documents);
-    int32_t *positions = port(step, tape, p->ports.positions);
+    int32_t *ids = port(step, tape, ports->ids);
+    uint64_t rows_bytes = (uint64_t)shape.rows * sizeof(int32_t);
+    int code = check_tokens(batch, step->config.spec->vocabulary, err);
+    if (code)
+        return code;
     memcpy(ids, batch->ids, (size_t)batch->rows * sizeof *ids);
-    memcpy(targets, batch->targets, (size_t)batch->rows * sizeof *targets);
+    memcpy(step->targets, batch->targets, (size_t)batch->rows * sizeof *step->targets);
     for (int64_t row = batch->rows; row < shape.rows; row++) {
         ids[row] = 0;
-        targets[row] = SK_IGNORE_INDEX;
+        step->targets[row] = SK_IGNORE_INDEX;
     }
-    fill_documents(documents, shape.documents, batch, shape);
-    if (positions)
-        fill_positions(positions, documents, shape.documents);
-    fill_port(step, tape, p->ports.inv_freq, step->inv_freq,
-              (uint64_t)step->config.spec->head_size / 2 * sizeof(float));
-    fill_port(step, tape, p->ports.gradient_scale, &gradient_scale, sizeof gradient_scale);
+    fill_documents(step->documents, shape.documents, batch, shape);
+    fill_positions(step->positions, step->documents, shape.documents);
+    code = fill_port(step, tape, ports->targets, step->targets, rows_bytes, err);
+    if (!code)
+        code = fill_port(step, tape, ports->positions, step->positions, rows_bytes, err);
+    if (!code)
+        code = fill_port(step, tape, ports->documents, step->documents,
+                         ((uint64_t)shape.documents + 1) * sizeof(int32_t), err);
+    if (!code)
+        code = fill_port(step, tape, ports->inv_freq, step->inv_freq,
+                         (uint64_t)step->config.spec->head_size / 2 * sizeof(float), err);
+    return code ? code
+                : fill_port(step, tape, ports->gradient_scale, &gradient_scale,
+                            sizeof gradient_scale, err);
 }
 
 static int64_t count_targets(const struct sft_batch *batch)
@@ -357,13 +440,15 @@ static int run_batch(struct sft_loss *out, struct sft_step *step, const struct s
         code = find_program(&p, step, shape, mode, err);
     if (code)
         return code;
-    load_batch(step, p, batch, gradient_scale);
-    code = run_nodes(step, &p->tape, 0, p->tape.nodes, err);
+    code = load_batch(step, p, batch, gradient_scale, err);
+    if (!code)
+        code = run_nodes(step, &p->tape, 0, p->tape.nodes, err);
+    double sum;
+    if (!code)
+        code = read_port(&sum, step, &p->tape, p->ports.loss, sizeof sum, err);
     if (code)
         return code;
     step->last = p;
-    double sum;
-    memcpy(&sum, port(step, &p->tape, p->ports.loss), sizeof sum);
     out->sum += sum;
     out->targets += count_targets(batch);
     return SF_OK;
@@ -399,11 +484,13 @@ int sft_step_update(float *norm, struct sft_step *step, double learning_rate, in
     assert(step->config.lora && step->config.lora->training);
     const struct sft_tape *tape = &step->update;
     struct sk_adamw_hyper hyper = {.learning_rate = learning_rate, .step = number};
-    fill_port(step, tape, step->hyper, &hyper, sizeof hyper);
-    int code = run_nodes(step, tape, 0, 1, err);
+    int code = fill_port(step, tape, step->hyper, &hyper, sizeof hyper, err);
+    if (!code)
+        code = run_nodes(step, tape, 0, 1, err);
+    if (!code)
+        code = read_port(norm, step, tape, step->norm, sizeof *norm, err);
     if (code)
         return code;
-    memcpy(norm, port(step, tape, step->norm), sizeof *norm);
     if (!isfinite(*norm))
         return sf_fail(err, SF_ENUMERIC, "the gradient norm of step %lld is %g", (long long)number,
                        *norm);

@@ -1,7 +1,7 @@
 /* step.h -- runs training steps: the tapes of a run, the step block they share, the op table.
  *
  * Open emits and packs one tape per mode and shape (host memory only for the tapes); allocate takes
- * the step block, sized for the largest; from then on nothing is allocated. A step is a list of
+ * the step block and the host block, sized for the largest; from then on nothing is allocated. A step is a list of
  * micro-batches whose loss is normalised by the number of targets of them all, gradients accumulate
  * in the adapter block, and an update follows:
  *     zero_gradients, forward_backward, update
@@ -56,7 +56,9 @@ void sft_step_close(struct sft_step *step); /* NULL is welcome */
 /* Adds this step's tapes and its adapter to a plan. */
 void sft_step_plan(struct sft_plan *plan, const struct sft_step *step);
 int sft_step_allocate(struct sft_step *step, struct sf_err *err);
+/* Of the step block, and of the host block beside it. */
 uint64_t sft_step_bytes(const struct sft_step *step);
+uint64_t sft_step_host_bytes(const struct sft_step *step);
 
 /* A batch runs on a tape of its mode whose shape is its own or, if there is none, on the smallest
  * that holds it: rows are filled up with ignored ones, in documents of their own. SF_EINVAL when no
@@ -77,8 +79,12 @@ int sft_step_eval(struct sft_loss *out, struct sft_step *step, const struct sft_
  * run. */
 int sft_step_probe(struct sft_loss *out, struct sft_step *step, const struct sft_batch *batch,
                    enum sft_mode mode, struct sf_err *err);
-/* The ports of the tape that ran last, and the bytes of a buffer of it. */
+/* The ports of the tape that ran last, and the first bytes of a buffer of it. */
 const struct sft_ports *sft_step_ports(const struct sft_step *step);
-const void *sft_step_read(const struct sft_step *step, int32_t buffer);
+int sft_step_read(void *out, const struct sft_step *step, int32_t buffer, uint64_t bytes,
+                  struct sf_err *err);
+/* `count` activations, as float32. */
+int sft_step_read_activations(float *out, const struct sft_step *step, int32_t buffer,
+                              int64_t count, struct sf_err *err);
 
 #endif

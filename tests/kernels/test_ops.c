@@ -24,13 +24,13 @@ END_TEST
 
 START_TEST(positions_are_those_of_the_struct)
 {
-    int marks[11];
+    int marks[12];
     struct sk_linear_backward a = {0};
     const struct sk_op_info *info = sk_op_info(SK_LINEAR_BACKWARD);
-    ck_assert_int_eq(info->operands, 11);
+    ck_assert_int_eq(info->operands, 12);
     ck_assert_int_eq(info->outputs, 3);
     ck_assert(info->has_workspace);
-    for (int i = 0; i < 11; i++) {
+    for (int i = 0; i < 12; i++) {
         void *p = &marks[i];
         memcpy((char *)&a + (size_t)i * sizeof(void *), &p, sizeof p);
     }
@@ -38,7 +38,8 @@ START_TEST(positions_are_those_of_the_struct)
     ck_assert_ptr_eq(a.db, &marks[2]);
     ck_assert_ptr_eq(a.dy, &marks[3]);
     ck_assert_ptr_eq(a.offsets, &marks[9]);
-    ck_assert_ptr_eq(a.workspace, &marks[10]);
+    ck_assert_ptr_eq(a.host_offsets, &marks[10]);
+    ck_assert_ptr_eq(a.workspace, &marks[11]);
 }
 END_TEST
 

@@ -88,7 +88,7 @@ static void open_adapter(struct parity *p, const char *preset, const char *varia
     struct sf_adapter adapter;
     assert_ok(sf_adapter_read(&adapter, &p->arena, golden(preset, variant), &p->spec, &err), err);
     assert_ok(sft_lora_plan_adapter(&p->lora, &p->arena, &p->spec, &adapter, &err), err);
-    assert_ok(sft_lora_allocate(&p->lora, true, &err), err);
+    assert_ok(sft_lora_allocate(&p->lora, true, sk_ops_cpu(), &p->ctx, &err), err);
     assert_ok(sft_lora_load(&p->lora, &adapter, &err), err);
 }
 

@@ -12,6 +12,7 @@
 static struct sf_arena arena;
 static struct sf_model_spec spec;
 static struct sft_lora lora;
+static struct sk_ctx ctx = {.threads = 1};
 
 static void setup(void)
 {
@@ -113,7 +114,7 @@ START_TEST(init_is_uniform_in_a_and_zero_in_b)
 {
     struct sf_err err = {0};
     assert_ok(plan(tiny_targets, 7, 16, &err), err);
-    assert_ok(sft_lora_allocate(&lora, true, &err), err);
+    assert_ok(sft_lora_allocate(&lora, true, sk_ops_cpu(), &ctx, &err), err);
     sft_lora_init(&lora, 42);
     double sum = 0, squares = 0;
     int64_t n = 0;
@@ -131,8 +132,9 @@ START_TEST(init_is_uniform_in_a_and_zero_in_b)
     }
     ck_assert_double_eq_tol(sum / (double)n, 0, 4 / sqrt(3.0 * (double)n));
     ck_assert_double_eq_tol(squares / (double)n, 1.0 / 3, 0.01);
-    for (int64_t i = 0; i < lora.count; i++)
-        ck_assert_float_eq(lora.gradients[i] + lora.m[i] + lora.v[i], 0);
+    const float *gradients = sft_lora_state(&lora, SFT_LORA_GRADIENTS); /* m and v behind them */
+    for (int64_t i = 0; i < 3 * lora.count; i++)
+        ck_assert_float_eq(gradients[i], 0);
 }
 END_TEST
 
@@ -141,8 +143,8 @@ START_TEST(seeds_and_modules_have_their_own_numbers)
     struct sf_err err = {0};
     float first[64];
     assert_ok(plan(tiny_targets, 7, 4, &err), err);
-    assert_ok(sft_lora_allocate(&lora, false, &err), err);
-    ck_assert_ptr_null(lora.gradients);
+    assert_ok(sft_lora_allocate(&lora, false, sk_ops_cpu(), &ctx, &err), err);
+    ck_assert(!lora.training);
     const struct sft_lora_module *q = &lora.module[0], *k = &lora.module[1];
     sft_lora_init(&lora, 1);
     memcpy(first, lora.parameters + q->a, sizeof first);
@@ -160,12 +162,12 @@ START_TEST(an_exported_adapter_loads_again)
     struct sf_adapter adapter;
     struct sft_lora other;
     assert_ok(plan(tiny_targets, 7, 4, &err), err);
-    assert_ok(sft_lora_allocate(&lora, true, &err), err);
+    assert_ok(sft_lora_allocate(&lora, true, sk_ops_cpu(), &ctx, &err), err);
     sft_lora_init(&lora, 3);
     assert_ok(sft_lora_export(&adapter, &lora, &arena, &err), err);
     assert_ok(sft_lora_plan_adapter(&other, &arena, &spec, &adapter, &err), err);
     ck_assert_int_eq(other.count, lora.count);
-    assert_ok(sft_lora_allocate(&other, false, &err), err);
+    assert_ok(sft_lora_allocate(&other, false, sk_ops_cpu(), &ctx, &err), err);
     assert_ok(sft_lora_load(&other, &adapter, &err), err);
     ck_assert_mem_eq(other.parameters, lora.parameters, (size_t)lora.count * sizeof(float));
     adapter.module[3].rank = 5;
@@ -185,7 +187,8 @@ START_TEST(no_memory_is_an_error)
     struct sf_err err = {0};
     assert_ok(plan(tiny_targets, 7, 4, &err), err);
     sf_alloc_fail_after(1);
-    assert_fails(sft_lora_allocate(&lora, true, &err), SF_ENOMEM, "the adapter", err);
+    assert_fails(sft_lora_allocate(&lora, true, sk_ops_cpu(), &ctx, &err), SF_ENOMEM, "the adapter",
+                 err);
     sf_alloc_fail_after(0);
 }
 END_TEST

@@ -26,7 +26,7 @@ static void make_tape(struct sft_tape *tape, struct sft_ports *ports,
 {
     struct sf_err err = {0};
     sft_tape_begin(tape, &arena);
-    assert_ok(sft_model_emit(tape, ports, spec, lora, shape, mode, &err), err);
+    assert_ok(sft_model_emit(tape, ports, sk_ops_cpu(), spec, lora, shape, mode, &err), err);
     sft_policy_apply(tape, policy);
     assert_ok(sft_tape_finish(tape, sk_ops_cpu(), 2, &err), err);
 }
@@ -207,12 +207,12 @@ START_TEST(senseless_shapes_and_models_are_refused)
     tiny_spec(&spec, &arena, 2, false);
     sft_tape_begin(&tape, &arena);
     struct sft_shape shape = {8, 1, 9};
-    assert_fails(sft_model_emit(&tape, &ports, &spec, NULL, shape, SFT_EVAL, &err), SF_EINVAL,
-                 "8 rows", err);
+    assert_fails(sft_model_emit(&tape, &ports, sk_ops_cpu(), &spec, NULL, shape, SFT_EVAL, &err),
+                 SF_EINVAL, "8 rows", err);
     spec.experts_per_token = 2;
     shape.longest = 8;
-    assert_fails(sft_model_emit(&tape, &ports, &spec, NULL, shape, SFT_EVAL, &err), SF_EUNSUPPORTED,
-                 "2 experts", err);
+    assert_fails(sft_model_emit(&tape, &ports, sk_ops_cpu(), &spec, NULL, shape, SFT_EVAL, &err),
+                 SF_EUNSUPPORTED, "2 experts", err);
 }
 END_TEST
 

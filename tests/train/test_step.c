@@ -51,7 +51,7 @@ static void gradients_of(float *out, struct sft_loss *loss, struct sft_step *ste
     struct sf_err err = {0};
     assert_ok(sft_step_zero_gradients(step, &err), err);
     assert_ok(sft_step_forward_backward(loss, step, batch, count, &err), err);
-    memcpy(out, t.lora.gradients, (size_t)t.lora.count * sizeof *out);
+    memcpy(out, sft_lora_state(&t.lora, SFT_LORA_GRADIENTS), (size_t)t.lora.count * sizeof *out);
 }
 
 static float *flat_copy(const float *from)
@@ -246,8 +246,9 @@ static double update_error(const struct sft_step_config *by_hand)
         assert_ok(sft_step_zero_gradients(step, &err), err);
         assert_ok(sft_step_forward_backward(&loss, step, &batch, 1, &err), err);
         for (int64_t i = 0; i < n; i++) /* far from 1: clipping shows, in each step differently */
-            t.lora.gradients[i] *= 50.0f * (float)number;
-        adamw_by_hand(p, m, v, t.lora.gradients, n, by_hand, 1e-2, number);
+            sft_lora_state(&t.lora, SFT_LORA_GRADIENTS)[i] *= 50.0f * (float)number;
+        adamw_by_hand(p, m, v, sft_lora_state(&t.lora, SFT_LORA_GRADIENTS), n, by_hand, 1e-2,
+                      number);
         assert_ok(sft_step_update(&norm, step, 1e-2, number, &err), err);
         ck_assert_float_gt(norm, 2);
     }
@@ -310,7 +311,8 @@ START_TEST(bad_batches_are_named)
     wrong = batch;
     wrong.targets = targets;
     targets[5] = (int32_t)t.spec.vocabulary;
-    assert_fails(sft_step_eval(&loss, step, &wrong, &err), SF_EINVAL, "head_loss", err);
+    assert_fails(sft_step_eval(&loss, step, &wrong, &err), SF_EINVAL, "target 96 at position 5",
+                 err);
     for (int i = 0; i < 24; i++)
         targets[i] = SK_IGNORE_INDEX;
     assert_fails(sft_step_forward_backward(&loss, step, &wrong, 1, &err), SF_EINVAL, "no target",
@@ -335,7 +337,7 @@ START_TEST(a_norm_that_is_no_number_changes_nothing)
     struct sft_program program = {{24, 2, 14}, SFT_TRAIN};
     struct sft_step *step = open_step_for(&program, 1, SFT_POLICY_NONE);
     float *start = flat_copy(t.lora.parameters);
-    t.lora.gradients[3] = NAN;
+    sft_lora_state(&t.lora, SFT_LORA_GRADIENTS)[3] = NAN;
     assert_fails(sft_step_update(&norm, step, 1e-3, 7, &err), SF_ENUMERIC, "step 7", err);
     ck_assert_mem_eq(start, t.lora.parameters, (size_t)t.lora.count * sizeof *start);
     sft_step_close(step);
@@ -353,7 +355,8 @@ START_TEST(the_plan_is_what_is_allocated)
     ck_assert_uint_eq(plan.adapter_parameter_bytes + plan.adapter_gradient_bytes +
                           plan.adapter_moment_bytes,
                       sft_lora_bytes(&t.lora, true));
-    ck_assert_uint_eq(plan.total_bytes, sft_step_bytes(step) + sft_lora_bytes(&t.lora, true));
+    ck_assert_uint_eq(plan.total_bytes, sft_step_bytes(step) + sft_step_host_bytes(step) +
+                                            sft_lora_bytes(&t.lora, true));
     ck_assert_int_eq(plan.tapes, 2);
     uint64_t kinds = 0;
     for (int kind = 0; kind < SFT_KIND_COUNT; kind++)

@@ -111,8 +111,8 @@ static int try_run(struct sft_trainer_result *out, const struct sft_trainer_conf
     struct sft_trainer *trainer;
     memset(&seen, 0, sizeof seen);
     memcpy(t.lora.parameters, start, (size_t)t.lora.count * sizeof *start);
-    memset(t.lora.m, 0, (size_t)t.lora.count * sizeof(float));
-    memset(t.lora.v, 0, (size_t)t.lora.count * sizeof(float));
+    memset(sft_lora_state(&t.lora, SFT_LORA_M), 0, (size_t)t.lora.count * sizeof(float));
+    memset(sft_lora_state(&t.lora, SFT_LORA_V), 0, (size_t)t.lora.count * sizeof(float));
     assert_ok(sft_checkpoint_prepare(c->output.directory, true, &err), err);
     int code = sft_trainer_open(&trainer, c, &err);
     if (code)

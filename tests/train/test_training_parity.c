@@ -88,7 +88,7 @@ static void open_adapter(struct run *r)
     struct sf_adapter adapter;
     assert_ok(sf_adapter_read(&adapter, &r->arena, golden("adapter_init"), &r->spec, &err), err);
     assert_ok(sft_lora_plan_adapter(&r->lora, &r->arena, &r->spec, &adapter, &err), err);
-    assert_ok(sft_lora_allocate(&r->lora, true, &err), err);
+    assert_ok(sft_lora_allocate(&r->lora, true, sk_ops_cpu(), &r->ctx, &err), err);
     assert_ok(sft_lora_load(&r->lora, &adapter, &err), err);
 }
 

@@ -86,7 +86,7 @@ void tiny_open(struct tiny *t, int threads)
     assert_ok(sft_image_open_views(&t->image, &t->spec, random_view, t, &err), err);
     struct sft_lora_config config = {.target = tiny_targets, .targets = 7, .rank = 4, .alpha = 8};
     assert_ok(sft_lora_plan(&t->lora, &t->arena, &t->spec, &config, &err), err);
-    assert_ok(sft_lora_allocate(&t->lora, true, &err), err);
+    assert_ok(sft_lora_allocate(&t->lora, true, sk_ops_cpu(), &t->ctx, &err), err);
     struct scout_random random = {7};
     for (int64_t i = 0; i < t->lora.modules; i++) {
         const struct sft_lora_module *m = &t->lora.module[i];

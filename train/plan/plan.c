@@ -73,5 +73,5 @@ void sft_plan_total(struct sft_plan *plan)
 {
     plan->total_bytes = plan->resident_bytes + plan->embedding_bytes +
                         plan->adapter_parameter_bytes + plan->adapter_gradient_bytes +
-                        plan->adapter_moment_bytes + plan->step_bytes;
+                        plan->adapter_moment_bytes + plan->step_bytes + plan->host_bytes;
 }

@@ -23,6 +23,7 @@ struct sft_plan {
     uint64_t unused_bytes;    /* never read */
     uint64_t adapter_parameter_bytes, adapter_gradient_bytes, adapter_moment_bytes;
     uint64_t step_bytes;                /* the step block: the largest tape's */
+    uint64_t host_bytes;                /* host memory that ops reach, beside the step block */
     uint64_t step_live_bytes;           /* alive at its fullest node: what no packing can beat */
     uint64_t peak_kind[SFT_KIND_COUNT]; /* of those, by kind */
     const char *peak_op;                /* "head_loss" */

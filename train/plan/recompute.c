@@ -75,7 +75,8 @@ static int32_t copy_of(struct work *w, int32_t b)
 {
     struct sft_buffer was = w->tape->buffer[b];
     w->tape->layer = was.layer;
-    return sft_tape_buffer(w->tape, SFT_STEP, was.kind, was.bytes, "%s again", was.name);
+    enum sft_class class = was.class == SFT_HOST ? SFT_HOST : SFT_STEP;
+    return sft_tape_buffer(w->tape, class, was.kind, was.bytes, "%s again", was.name);
 }
 
 static int run_again(struct work *w, int32_t n, struct sf_err *err);

@@ -197,6 +197,18 @@ static int compute_lifetimes(struct sft_tape *tape, struct sf_err *err)
     return SF_OK;
 }
 
+/* One behind the other: the host writes there while the device may still read its neighbour. */
+static void place_host_buffers(struct sft_tape *tape)
+{
+    for (int32_t i = 0; i < tape->buffers; i++) {
+        struct sft_buffer *b = &tape->buffer[i];
+        if (b->class != SFT_HOST || b->birth < 0)
+            continue;
+        b->offset = tape->host_bytes;
+        tape->host_bytes += (b->bytes + SFT_BLOCK_ALIGN - 1) / SFT_BLOCK_ALIGN * SFT_BLOCK_ALIGN;
+    }
+}
+
 int sft_tape_finish(struct sft_tape *tape, const struct sk_ops *ops, int threads,
                     struct sf_err *err)
 {
@@ -212,5 +224,8 @@ int sft_tape_finish(struct sft_tape *tape, const struct sk_ops *ops, int threads
     if (tape->failed)
         return sf_fail(err, SF_ENOMEM, "no memory for a tape of %d nodes", tape->nodes);
     code = compute_lifetimes(tape, err);
-    return code ? code : sft_pack_tape(tape, err);
+    if (code)
+        return code;
+    place_host_buffers(tape);
+    return sft_pack_tape(tape, err);
 }

@@ -25,6 +25,7 @@ enum sft_class {
     SFT_STEP,      /* the step block, packed by lifetime */
     SFT_RECOMPUTE, /* like STEP, but forgotten after the forward and made again in the backward */
     SFT_KEPT, /* like STEP, but alive to the end of the tape: inputs, outputs, what a probe reads */
+    SFT_HOST, /* the host block: what ops read or write in host memory; never shared */
     SFT_ADAPTER, /* the adapter block: LoRA weights, gradients, moments; offset given at birth */
     SFT_WEIGHT   /* a struct sk_matrix array, resolved through the image at each run */
 };
@@ -80,6 +81,7 @@ struct sft_tape {
     int32_t turn;        /* first node behind the forward; `nodes` if there is none */
     int32_t layer;       /* given to buffers made from now on; -1 outside the layers */
     uint64_t step_bytes; /* of the step block, once packed */
+    uint64_t host_bytes; /* of the host block */
     uint64_t live_bytes; /* the most that is alive at one node: no packing can do with less */
     int32_t peak;        /* that node */
     bool turned, failed; /* failed: out of memory while emitting; sft_tape_finish reports it */

@@ -1,0 +1,170 @@
+#include "kernels/cuda_ctx.h"
+
+#include <string.h>
+
+#include "kernels/cuda_call.h"
+#include "kernels/cuda_private.h"
+#include "libformat/base/mem.h"
+
+enum {
+    BLAS_WORKSPACE = 32 << 20, /* what NVIDIA recommends for Hopper; less makes products slower */
+    SMALL_PAGE = 256
+};
+
+/* ---- life ---- */
+
+static int check_blas(cublasStatus_t status, const char *call, struct sf_err *err)
+{
+    if (status == CUBLAS_STATUS_SUCCESS)
+        return SF_OK;
+    return sf_fail(err, status == CUBLAS_STATUS_ALLOC_FAILED ? SF_ENOMEM : SF_ECUDA, "%s: %s", call,
+                   cublasGetStatusString(status));
+}
+
+/* Our own workspace: the same memory, and so the same products, in every run. */
+static int start_blas(struct sk_cuda *cuda, struct sf_err *err)
+{
+    int code = sk_device_alloc(&cuda->blas_workspace, BLAS_WORKSPACE, "cuBLAS", err);
+    if (!code)
+        code = check_blas(cublasCreate(&cuda->blas), "cublasCreate", err);
+    if (!code)
+        code = check_blas(cublasSetStream(cuda->blas, cuda->stream), "cublasSetStream", err);
+    if (!code)
+        code = check_blas(cublasSetWorkspace(cuda->blas, cuda->blas_workspace, BLAS_WORKSPACE),
+                          "cublasSetWorkspace", err);
+    return code;
+}
+
+static int start(struct sk_cuda *cuda, const struct sk_device *device, struct sf_err *err)
+{
+    struct sk_device_info info;
+    void *fault;
+    int code = sk_device_info(&info, device, err);
+    if (code)
+        return code;
+    cuda->multiprocessors = info.multiprocessors;
+    cuda->major = info.major;
+    cuda->minor = info.minor;
+    SK_CUDA(cudaStreamCreateWithFlags(&cuda->stream, cudaStreamNonBlocking), err);
+    SK_CUDA(cudaEventCreateWithFlags(&cuda->counts, cudaEventDisableTiming), err);
+    code = sk_device_alloc(&fault, SMALL_PAGE, "faults", err);
+    if (code)
+        return code;
+    cuda->fault = fault;
+    SK_CUDA(cudaMemset(cuda->fault, 0, SMALL_PAGE), err);
+    return start_blas(cuda, err);
+}
+
+int sk_cuda_start(struct sk_ctx *ctx, const struct sk_device *device, int threads,
+                  struct sf_err *err)
+{
+    void *memory;
+    *ctx = (struct sk_ctx){.threads = threads < 1 ? 1 : threads};
+    int code = sf_alloc_for(&memory, sizeof(struct sk_cuda), "a CUDA context", err);
+    if (!code) {
+        ctx->cuda = memory;
+        code = start(ctx->cuda, device, err);
+    }
+    if (code)
+        sk_cuda_stop(ctx);
+    return code;
+}
+
+void sk_cuda_stop(struct sk_ctx *ctx)
+{
+    struct sk_cuda *cuda = ctx->cuda;
+    if (!cuda)
+        return;
+    if (cuda->stream)
+        cudaStreamSynchronize(cuda->stream);
+    if (cuda->blas)
+        cublasDestroy(cuda->blas);
+    sk_device_free(cuda->blas_workspace);
+    sk_device_free(cuda->fault);
+    if (cuda->counts)
+        cudaEventDestroy(cuda->counts);
+    if (cuda->stream)
+        cudaStreamDestroy(cuda->stream);
+    sf_free(cuda);
+    ctx->cuda = NULL;
+}
+
+uint64_t sk_cuda_bytes(void)
+{
+    return BLAS_WORKSPACE + SMALL_PAGE;
+}
+
+int sk_cuda_wait_counts(struct sk_ctx *ctx, struct sf_err *err)
+{
+    struct sk_cuda *cuda = ctx->cuda;
+    if (!cuda->counts_pending)
+        return SF_OK;
+    cuda->counts_pending = false;
+    SK_CUDA(cudaEventSynchronize(cuda->counts), err);
+    return SF_OK;
+}
+
+/* ---- memory ---- */
+
+static int allocate(void **out, struct sk_ctx *ctx, enum sk_place place, uint64_t bytes,
+                    const char *what, struct sf_err *err)
+{
+    (void)ctx;
+    if (place == SK_PLACE_OPS)
+        return sk_device_alloc(out, bytes, what, err);
+    cudaError_t result = cudaMallocHost(out, bytes ? bytes : 1);
+    if (result == cudaSuccess)
+        return SF_OK;
+    cudaGetLastError();
+    return sf_fail(err, sk_cuda_code(result), "cannot pin %llu bytes of host memory for %s: %s",
+                   (unsigned long long)bytes, what, cudaGetErrorString(result));
+}
+
+static void release(struct sk_ctx *ctx, enum sk_place place, void *block)
+{
+    cudaStreamSynchronize(ctx->cuda->stream);
+    if (place == SK_PLACE_OPS)
+        sk_device_free(block);
+    else
+        cudaFreeHost(block);
+}
+
+/* From pageable memory the call returns when the bytes have been taken. */
+static int write(struct sk_ctx *ctx, void *to, const void *host, uint64_t bytes, struct sf_err *err)
+{
+    SK_CUDA(cudaMemcpyAsync(to, host, bytes, cudaMemcpyHostToDevice, ctx->cuda->stream), err);
+    return SF_OK;
+}
+
+static int tell_fault(const struct sk_fault *fault, struct sf_err *err)
+{
+    switch (fault->code) {
+    case SK_FAULT_ROUTER_NAN:
+        return sf_fail(err, SF_ENUMERIC, "row %d: the router's logits are not numbers", fault->row);
+    case SK_FAULT_TARGET:
+        return sf_fail(err, SF_EINVAL, "row %d: target %lld is outside the vocabulary", fault->row,
+                       fault->value);
+    default:
+        return sf_fail(err, SF_ECUDA, "a kernel raised fault %d at row %d", fault->code,
+                       fault->row);
+    }
+}
+
+static int read(struct sk_ctx *ctx, void *host, const void *from, uint64_t bytes,
+                struct sf_err *err)
+{
+    struct sk_cuda *cuda = ctx->cuda;
+    struct sk_fault fault;
+    SK_CUDA(cudaMemcpyAsync(host, from, bytes, cudaMemcpyDeviceToHost, cuda->stream), err);
+    SK_CUDA(
+        cudaMemcpyAsync(&fault, cuda->fault, sizeof fault, cudaMemcpyDeviceToHost, cuda->stream),
+        err);
+    SK_CUDA(cudaStreamSynchronize(cuda->stream), err);
+    if (fault.code == SK_FAULT_NONE)
+        return SF_OK;
+    SK_CUDA(cudaMemsetAsync(cuda->fault, 0, sizeof fault, cuda->stream), err);
+    return tell_fault(&fault, err);
+}
+
+const struct sk_memory sk_memory_cuda = {
+    .allocate = allocate, .release = release, .write = write, .read = read};

@@ -1,0 +1,28 @@
+/* cuda_private.h -- the inside of struct sk_cuda, for the CUDA fillings alone. */
+#ifndef SCOUT_KERNELS_CUDA_PRIVATE_H
+#define SCOUT_KERNELS_CUDA_PRIVATE_H
+
+#include <cublas_v2.h>
+#include <cuda_runtime.h>
+
+#include "kernels/cuda_ctx.h"
+
+/* What a kernel found wrong; the first one stays until it has been told. */
+enum sk_fault_code { SK_FAULT_NONE, SK_FAULT_ROUTER_NAN, SK_FAULT_TARGET };
+struct sk_fault {
+    int code; /* enum sk_fault_code */
+    int row;
+    long long value; /* SK_FAULT_TARGET: the target */
+};
+
+struct sk_cuda {
+    cudaStream_t stream;
+    cublasHandle_t blas; /* on the stream, with our workspace */
+    void *blas_workspace;
+    struct sk_fault *fault; /* device memory */
+    cudaEvent_t counts;     /* recorded behind the copy of a router's offsets */
+    bool counts_pending;    /* nobody has waited for it yet */
+    int multiprocessors, major, minor;
+};
+
+#endif
