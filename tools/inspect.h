@@ -23,6 +23,13 @@ struct inspect {
 int inspect_print_summary(struct inspect *in, struct sf_err *err);
 int inspect_print_tensors(struct inspect *in, struct sf_err *err);
 int inspect_print_json(struct inspect *in, bool tensors, struct sf_err *err);
+int inspect_print_provenance(struct inspect *in, struct sf_err *err);
+int inspect_print_provenance_json(struct inspect *in, struct sf_err *err);
+
+/* For tables: "1,234", "1.23 MB", and an escaped string of the file ("not recorded" if empty). */
+const char *inspect_number(struct inspect *in, uint64_t n);
+const char *inspect_size(struct inspect *in, uint64_t n);
+const char *inspect_shown(struct inspect *in, const char *text);
 
 /* Reads the whole payload against its checksums and prints every damage. SF_EDAMAGED if there is
  * any; with `json` the result is one object, damaged or not. `progress` may be NULL. */

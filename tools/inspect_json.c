@@ -204,3 +204,19 @@ int inspect_print_json(struct inspect *in, bool tensors, struct sf_err *err)
         fprintf(in->out, "%s\n", text);
     return code;
 }
+
+int inspect_print_provenance_json(struct inspect *in, struct sf_err *err)
+{
+    struct sf_json_writer w;
+    char *text;
+    sf_json_write_begin(&w, in->arena, 2);
+    sf_json_write_object(&w, NULL);
+    sf_json_write_string(&w, "schema", "scout-inspect-provenance/1");
+    write_info(&w, in->map);
+    write_provenance(&w, in->map);
+    sf_json_write_end(&w, '}');
+    int code = sf_json_write_finish(&text, NULL, &w, err);
+    if (code == SF_OK)
+        fprintf(in->out, "%s\n", text);
+    return code;
+}

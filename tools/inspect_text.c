@@ -25,20 +25,20 @@ static const char *forms_of(char text[128], const struct inspect_sum *sum)
     return text;
 }
 
-static const char *number(struct inspect *in, uint64_t n)
+const char *inspect_number(struct inspect *in, uint64_t n)
 {
     const char *text = columns_number(in->arena, n);
     return text ? text : "?";
 }
 
-static const char *bytes(struct inspect *in, uint64_t n)
+const char *inspect_size(struct inspect *in, uint64_t n)
 {
     char *text = sf_arena_alloc(in->arena, TOOL_SIZE_TEXT);
     return text ? tool_size(text, n) : "?";
 }
 
 /* An escaped string of the file; what is not recorded says so. */
-static const char *shown(struct inspect *in, const char *text)
+const char *inspect_shown(struct inspect *in, const char *text)
 {
     const char *escaped = text ? columns_escape(in->arena, text) : NULL;
     return !text || !*text ? "not recorded" : escaped ? escaped : "?";
@@ -50,17 +50,19 @@ static void print_model(struct inspect *in)
 {
     const struct sf_container_info *info = sf_map_info(in->map);
     const struct sf_summary *s = sf_map_summary(in->map);
-    fprintf(in->out, "%s: scout container %u.%u\n", shown(in, sf_map_path(in->map)),
+    fprintf(in->out, "%s: scout container %u.%u\n", inspect_shown(in, sf_map_path(in->map)),
             info->version_major, info->version_minor);
-    fprintf(in->out, "  model         %s\n", shown(in, s->model_id));
-    fprintf(in->out, "  architecture  %s (%s)\n", shown(in, s->architecture), shown(in, s->family));
+    fprintf(in->out, "  model         %s\n", inspect_shown(in, s->model_id));
+    fprintf(in->out, "  architecture  %s (%s)\n", inspect_shown(in, s->architecture),
+            inspect_shown(in, s->family));
     fprintf(in->out, "  shape         %s layers, hidden %s, %s experts, vocabulary %s\n",
-            number(in, (uint64_t)s->layers), number(in, (uint64_t)s->hidden),
-            number(in, (uint64_t)s->experts), number(in, (uint64_t)s->vocabulary));
+            inspect_number(in, (uint64_t)s->layers), inspect_number(in, (uint64_t)s->hidden),
+            inspect_number(in, (uint64_t)s->experts), inspect_number(in, (uint64_t)s->vocabulary));
     fprintf(in->out, "  parameters    %s, of them %s for text\n",
-            number(in, (uint64_t)s->parameters), number(in, (uint64_t)s->parameters_text));
-    fprintf(in->out, "  file          %s (%s bytes)\n", bytes(in, info->file_bytes),
-            number(in, info->file_bytes));
+            inspect_number(in, (uint64_t)s->parameters),
+            inspect_number(in, (uint64_t)s->parameters_text));
+    fprintf(in->out, "  file          %s (%s bytes)\n", inspect_size(in, info->file_bytes),
+            inspect_number(in, info->file_bytes));
 }
 
 static void add_sum(struct columns *c, struct inspect *in, const char *name,
@@ -68,10 +70,10 @@ static void add_sum(struct columns *c, struct inspect *in, const char *name,
 {
     char forms[128];
     columns_cell(c, "%s", name);
-    columns_cell(c, "%s", number(in, (uint64_t)sum->tensors));
-    columns_cell(c, "%s", number(in, (uint64_t)sum->parameters));
-    columns_cell(c, "%s", bytes(in, sum->bytes));
-    columns_cell(c, "%s", number(in, sum->bytes));
+    columns_cell(c, "%s", inspect_number(in, (uint64_t)sum->tensors));
+    columns_cell(c, "%s", inspect_number(in, (uint64_t)sum->parameters));
+    columns_cell(c, "%s", inspect_size(in, sum->bytes));
+    columns_cell(c, "%s", inspect_number(in, sum->bytes));
     if (sum->parameters)
         columns_cell(c, "%.3f", inspect_bits(sum));
     else
@@ -105,8 +107,8 @@ static void add_place(struct columns *c, struct inspect *in, const char *what, u
                       const char *note)
 {
     columns_cell(c, "%s", what);
-    columns_cell(c, "%s", bytes(in, n));
-    columns_cell(c, "%s", number(in, n));
+    columns_cell(c, "%s", inspect_size(in, n));
+    columns_cell(c, "%s", inspect_number(in, n));
     columns_cell(c, "%s", note);
 }
 
@@ -136,10 +138,10 @@ static void print_health(struct inspect *in)
     fprintf(in->out, "\nhealth\n");
     fprintf(in->out, "  header, index, metadata  match their hashes\n");
     fprintf(in->out, "  payload                  not read: scout-inspect verify %s\n",
-            shown(in, sf_map_path(in->map)));
+            inspect_shown(in, sf_map_path(in->map)));
     fprintf(in->out, "  payload layout           %s extents, %s chunks of %s, padding %s bytes\n",
-            number(in, (uint64_t)info->extents), number(in, in->facts.chunks),
-            bytes(in, info->chunk_bytes), number(in, in->facts.padding_bytes));
+            inspect_number(in, (uint64_t)info->extents), inspect_number(in, in->facts.chunks),
+            inspect_size(in, info->chunk_bytes), inspect_number(in, in->facts.padding_bytes));
     fprintf(in->out, "  identity                 %s\n", inspect_hash_format(hash, info->identity));
 }
 
@@ -155,8 +157,8 @@ static int print_shards(struct inspect *in, struct sf_err *err)
     columns_begin(&c, in->arena, heads, 4);
     for (int64_t i = 0; i < s->shard_count; i++) {
         columns_cell(&c, "%s", s->shard[i].name);
-        columns_cell(&c, "%s", bytes(in, s->shard[i].bytes));
-        columns_cell(&c, "%s", number(in, s->shard[i].bytes));
+        columns_cell(&c, "%s", inspect_size(in, s->shard[i].bytes));
+        columns_cell(&c, "%s", inspect_number(in, s->shard[i].bytes));
         columns_cell(&c, "%s", inspect_hash_format(hash, s->shard[i].hash));
     }
     return columns_print(&c, in->out, 2, in->width, err);
@@ -172,20 +174,24 @@ static int print_carried(struct inspect *in, struct sf_err *err)
         uint64_t n;
         const char *name = sf_map_file_name(in->map, i, &n);
         columns_cell(&c, "%s", name);
-        columns_cell(&c, "%s", number(in, n));
+        columns_cell(&c, "%s", inspect_number(in, n));
     }
     return columns_print(&c, in->out, 2, in->width, err);
 }
 
-static int print_provenance(struct inspect *in, struct sf_err *err)
+int inspect_print_provenance(struct inspect *in, struct sf_err *err)
 {
     const struct sf_summary *s = sf_map_summary(in->map);
-    fprintf(in->out, "\nprovenance\n");
-    fprintf(in->out, "  converter  %s\n", shown(in, s->converter));
+    char hash[INSPECT_HASH_TEXT];
+    fprintf(in->out, "provenance\n");
+    fprintf(in->out, "  identity   %s\n",
+            inspect_hash_format(hash, sf_map_info(in->map)->identity));
+    fprintf(in->out, "  converter  %s\n", inspect_shown(in, s->converter));
     fprintf(in->out, "  options    %s\n",
-            s->options && *s->options ? shown(in, s->options) : "none that change content");
+            s->options && *s->options ? inspect_shown(in, s->options) : "none that change content");
     fprintf(in->out, "  source     %s of tensors (%s bytes) in %lld files\n",
-            bytes(in, s->source_bytes), number(in, s->source_bytes), (long long)s->shard_count);
+            inspect_size(in, s->source_bytes), inspect_number(in, s->source_bytes),
+            (long long)s->shard_count);
     int code = s->shard_count > 0 ? print_shards(in, err) : SF_OK;
     if (code == SF_OK && sf_map_info(in->map)->files > 0)
         code = print_carried(in, err);
@@ -201,7 +207,8 @@ int inspect_print_summary(struct inspect *in, struct sf_err *err)
     if (code != SF_OK)
         return code;
     print_health(in);
-    return print_provenance(in, err);
+    fputc('\n', in->out);
+    return inspect_print_provenance(in, err);
 }
 
 /* ---- layout ---- */
@@ -210,9 +217,9 @@ static void add_tensor(struct columns *c, struct inspect *in, const struct sf_en
 {
     char role[SF_ROLE_TEXT], shape[SF_SHAPE_TEXT];
     uint64_t n = inspect_entry_bytes(entry), base = sf_map_info(in->map)->payload_offset;
-    columns_cell(c, "%s", number(in, base + entry->plane[SF_PLANE_CODES].address));
-    columns_cell(c, "%s", number(in, n));
-    columns_cell(c, "%s", bytes(in, n));
+    columns_cell(c, "%s", inspect_number(in, base + entry->plane[SF_PLANE_CODES].address));
+    columns_cell(c, "%s", inspect_number(in, n));
+    columns_cell(c, "%s", inspect_size(in, n));
     columns_cell(c, "%s", sf_role_format(role, entry->role));
     columns_cell(c, "%s", sf_shape_format(shape, &entry->shape));
     columns_cell(c, "%s", inspect_form(entry));

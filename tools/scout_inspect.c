@@ -2,16 +2,10 @@
 #include <string.h>
 
 #include "tools/columns.h"
-#include "tools/inspect.h"
+#include "tools/inspect_verbs.h"
 #include "tools/tool.h"
 
 static const char PROGRAM[] = "scout-inspect";
-
-struct request {
-    bool tensors, json;
-    int64_t threads;
-    const char *verb, *path;
-};
 
 static void show_progress(void *context, uint64_t done, uint64_t total)
 {
@@ -23,14 +17,26 @@ static void clear_progress(void *context)
     tool_progress_end(context);
 }
 
-static int show(struct inspect *in, const struct request *r, struct sf_err *err)
+/* ---- the verbs that inspect.h has as functions of their own ---- */
+
+static int summary(struct inspect *in, const struct inspect_request *r, struct sf_err *err)
 {
     if (r->json)
         return inspect_print_json(in, r->tensors, err);
     return r->tensors ? inspect_print_tensors(in, err) : inspect_print_summary(in, err);
 }
 
-static int verify(struct inspect *in, const struct request *r, struct sf_err *err)
+static int tensors(struct inspect *in, const struct inspect_request *r, struct sf_err *err)
+{
+    return r->json ? inspect_print_json(in, true, err) : inspect_print_tensors(in, err);
+}
+
+static int provenance(struct inspect *in, const struct inspect_request *r, struct sf_err *err)
+{
+    return r->json ? inspect_print_provenance_json(in, err) : inspect_print_provenance(in, err);
+}
+
+static int verify(struct inspect *in, const struct inspect_request *r, struct sf_err *err)
 {
     struct tool_progress progress;
     struct inspect_verify_options options = {.threads = (int)r->threads,
@@ -42,56 +48,114 @@ static int verify(struct inspect *in, const struct request *r, struct sf_err *er
     return inspect_verify(in, &options, err);
 }
 
-static int run(const struct request *r, struct sf_arena *arena, struct sf_err *err)
+/* A new verb is a function in inspect_verbs.h and a row here; the first row is the bare path's. */
+struct verb {
+    const char *name, *operands; /* as usage shows them */
+    int count;                   /* of operands */
+    const char *options;         /* those that go with it, a space around each */
+    inspect_function *function;
+};
+
+static const struct verb verbs[] = {
+    {"summary", "MODEL", 1, " json tensors ", summary},
+    {"tensors", "MODEL", 1, " json tensors ", tensors},
+    {"verify", "MODEL", 1, " json threads ", verify},
+    {"layout", "MODEL", 1, " json ", inspect_layout},
+    {"experts", "MODEL", 1, " json ", inspect_experts},
+    {"config", "MODEL", 1, " ", inspect_config},
+    {"files", "MODEL", 1, " json ", inspect_files},
+    {"file", "MODEL NAME", 2, " ", inspect_file},
+    {"provenance", "MODEL", 1, " json ", provenance},
+};
+enum { VERBS = sizeof verbs / sizeof verbs[0] };
+
+static const char USAGE[] = "scout-inspect MODEL | scout-inspect VERB MODEL [...]\n"
+                            "  summary MODEL      what it holds (as the bare path does)\n"
+                            "  tensors MODEL      every tensor in the order of the file\n"
+                            "  verify MODEL       compare every byte with its checksum\n"
+                            "  layout MODEL       extents in the order of the file, and padding\n"
+                            "  experts MODEL      grid of layers and experts: error, size\n"
+                            "  config MODEL       the config.json it carries\n"
+                            "  files MODEL        the files it carries\n"
+                            "  file MODEL NAME    one of them, as it is\n"
+                            "  provenance MODEL   converter, options, source files";
+
+static int run(const struct verb *verb, const struct inspect_request *r, struct sf_arena *arena,
+               struct sf_err *err)
 {
     struct inspect in = {.arena = arena, .out = stdout, .width = columns_terminal_width(stdout)};
-    bool verifying = strcmp(r->verb, "verify") == 0;
     struct sf_map *map = NULL;
-    int code = sf_map_open(&map, r->path, err);
+    int code = sf_map_open(&map, r->operand[0], err);
     if (code != SF_OK) {
         struct sf_err ignored = {0};
-        if (verifying && r->json)
-            inspect_verify_json_unreadable(&in, r->path, err, &ignored);
+        if (verb->function == verify && r->json)
+            inspect_verify_json_unreadable(&in, r->operand[0], err, &ignored);
         return code;
     }
     in.map = map;
     code = inspect_facts_gather(&in.facts, map, err);
     if (code == SF_OK)
-        code = verifying ? verify(&in, r, err) : show(&in, r, err);
+        code = verb->function(&in, r, err);
     sf_map_close(map);
     return code;
 }
 
-/* "MODEL", or a verb and MODEL. */
-static int read_operands(struct request *r, const struct tool_args *args)
+int inspect_print_written(struct inspect *in, struct sf_json_writer *w, struct sf_err *err)
 {
-    static const char *const verbs[] = {"summary", "tensors", "verify"};
-    bool verb = false;
-    for (size_t i = 0; i < sizeof verbs / sizeof verbs[0] && args->operands > 0; i++)
-        verb = verb || strcmp(args->operand[0], verbs[i]) == 0;
-    if (args->operands != 1 + verb)
-        return tool_usage(PROGRAM, args->operands > 1 ? "one MODEL at a time" : "MODEL is missing");
-    r->verb = verb ? args->operand[0] : "summary";
-    r->path = args->operand[verb];
-    r->tensors = r->tensors || strcmp(r->verb, "tensors") == 0;
-    if (strcmp(r->verb, "verify") == 0 && r->tensors)
-        return tool_usage(PROGRAM, "--tensors does not go with verify");
+    char *text;
+    int code = sf_json_write_finish(&text, NULL, w, err);
+    if (code == SF_OK)
+        fprintf(in->out, "%s\n", text);
+    return code;
+}
+
+/* Every option that was given must be one of the verb's. */
+static int check_options(const struct verb *verb, const struct tool_args *args)
+{
+    for (int i = 0; i < args->options; i++) {
+        char word[32];
+        snprintf(word, sizeof word, " %s ", args->option[i].name);
+        if (tool_was_given(args, args->option[i].name) && !strstr(verb->options, word))
+            return tool_usage(PROGRAM, "--%s does not go with %s", args->option[i].name,
+                              verb->name);
+    }
+    return TOOL_DONE;
+}
+
+/* "MODEL", or a verb and its operands. */
+static int read_operands(const struct verb **verb, struct inspect_request *r,
+                         const struct tool_args *args)
+{
+    int named = 0;
+    *verb = &verbs[0];
+    for (int i = 0; i < VERBS && args->operands > 0; i++)
+        if (strcmp(args->operand[0], verbs[i].name) == 0) {
+            *verb = &verbs[i];
+            named = 1;
+        }
+    r->operand = args->operand + named;
+    r->operands = args->operands - named;
+    if (r->operands == 0)
+        return tool_usage(PROGRAM, "MODEL is missing");
+    if (r->operands != (*verb)->count)
+        return tool_usage(PROGRAM, "%s takes %s, not %d operands", (*verb)->name, (*verb)->operands,
+                          r->operands);
     if (r->threads < 0 || r->threads > 1024)
         return tool_usage(PROGRAM, "--threads is %lld, not 0..1024", (long long)r->threads);
-    return TOOL_DONE;
+    return check_options(*verb, args);
 }
 
 int main(int argc, char **argv)
 {
-    struct request r = {0};
+    struct inspect_request r = {0};
+    const struct verb *verb = NULL;
     const struct tool_option options[] = {
-        {"tensors", 0, TOOL_FLAG, &r.tensors, NULL,
-         "the layout: offset, bytes, role, shape, encoding, error"},
+        {"tensors", 0, TOOL_FLAG, &r.tensors, NULL, "summary: the same as the verb tensors"},
         {"json", 0, TOOL_FLAG, &r.json, NULL, "the same as JSON (schema: tools/inspect_json.md)"},
         {"threads", 0, TOOL_INT, &r.threads, "N", "verify: threads; 0 = all processors"}};
     struct tool_args args = {
         .program = PROGRAM,
-        .usage = "scout-inspect [summary|tensors|verify] MODEL.scout [--tensors] [--json]",
+        .usage = USAGE,
         .about = "Shows what a container holds; verify compares every byte with its checksums.",
         .option = options,
         .options = sizeof options / sizeof options[0]};
@@ -100,8 +164,8 @@ int main(int argc, char **argv)
     tool_start();
     int status = tool_parse(&args, argc, argv, &arena);
     if (status == TOOL_DONE && !args.help) {
-        status = read_operands(&r, &args);
-        if (status == TOOL_DONE && run(&r, &arena, &err) != SF_OK)
+        status = read_operands(&verb, &r, &args);
+        if (status == TOOL_DONE && run(verb, &r, &arena, &err) != SF_OK)
             status = tool_failed(PROGRAM, &err);
     }
     status = tool_finish(PROGRAM, status);

@@ -114,6 +114,50 @@ cp out layout.json
 same "tensors in JSON" "$(get layout.json tensors#)" 133
 base=$(get layout.json file.payload_offset)
 
+# ---- views ----
+runs 0 layout good.scout
+cp out text
+has text '^ *offset +bytes +size +what +planes +holes +padding$'
+has text '^ *0 +[0-9,]+ +[0-9.]+ kB +header +- +- +-$'
+has text 'layer 2 expert 3 +'
+tr -d , <text | awk 'NR > 1 { if ($1 != at + 0) exit 1; at = $1 + $2 } END { print at }' >end || fail "the lines of layout do not tile the file"
+same "where layout ends" "$(cat end)" "$size"
+same "padding that layout counts" "$(tr -d , <text | awk 'NR > 1 { sum += $NF } END { print sum }')" "$(get summary.json resident.padding_bytes)"
+runs 0 layout --json good.scout
+same layout.schema "$(get out schema)" scout-inspect-layout/1
+same "extents of layout" "$(get out extents#)" "$(get summary.json file.extents)"
+same "offset of the first extent" "$(get out 'extents[0].offset')" "$base"
+runs 0 experts good.scout
+has out '^layer +0 +1 +2 +3$'
+has out '^ +2( +9\.[0-9]{3}%){4}$'
+has out '^every expert has 101,436 bytes$'
+runs 0 experts --json good.scout
+same experts.schema "$(get out schema)" scout-inspect-experts/1
+same "experts" "$(get out experts#)" 16
+same "bytes of an expert" "$(get out 'experts[5].bytes')" 101436
+same "expert 5" "$(get out 'experts[5].layer') $(get out 'experts[5].expert')" "1 1"
+runs 0 config good.scout
+cmp -s out "$source/examples/tiny-scout/config.json" || fail "config prints something else than config.json"
+runs 0 file good.scout tokenizer.json
+cmp -s out "$source/examples/tiny-scout/tokenizer.json" || fail "file prints something else than tokenizer.json"
+runs 1 file good.scout nothing.json
+has err 'nothing\.json'
+runs 0 files good.scout
+has out '^128,297 +tokenizer\.json$'
+runs 0 files --json good.scout
+same "bytes in files" "$(get out 'files[name=tokenizer.json].bytes')" 128297
+runs 0 provenance good.scout
+has out '^  converter +scout-convert [0-9]'
+has out '^  identity +[0-9a-f]{32}$'
+has out '^  model-00001-of-00002\.safetensors +6\.01 MB +6,007,256  [0-9a-f]{32}$'
+runs 0 provenance --json good.scout
+same "identity" "$(get out file.identity)" "$(get summary.json file.identity)"
+same "shards in provenance" "$(get out provenance.source#)" 2
+runs 2 layout --threads 2 good.scout
+has err 'threads does not go with layout'
+runs 2 file good.scout
+has err 'file takes MODEL NAME'
+
 # ---- a good file is good ----
 runs 0 verify good.scout
 has out '^good\.scout: good: .* all [0-9]+ chunks of the payload'

@@ -1,0 +1,152 @@
+#include <stdlib.h>
+
+#include "tools/columns.h"
+#include "tools/inspect_verbs.h"
+
+/* What lies in an extent: how many planes, how many bytes between and behind them. */
+struct fill {
+    int64_t planes, holes;
+    uint64_t padding;
+};
+
+struct range {
+    uint64_t address, bytes;
+};
+
+static int compare_ranges(const void *a, const void *b)
+{
+    const struct range *x = a, *y = b;
+    return x->address < y->address ? -1 : x->address > y->address;
+}
+
+/* Every plane once, by address: codebooks are shared by many tensors. */
+static int64_t list_planes(struct range *range, const struct sf_map *map)
+{
+    int64_t n = 0, kept = 0;
+    for (int64_t i = 0; i < sf_map_info(map)->tensors; i++) {
+        const struct sf_entry *entry = sf_map_tensor(map, i);
+        for (int k = 0; k < SF_PLANE_COUNT; k++)
+            if (entry->plane[k].dtype != SF_DTYPE_NONE)
+                range[n++] = (struct range){entry->plane[k].address, entry->plane[k].bytes};
+    }
+    qsort(range, (size_t)n, sizeof *range, compare_ranges);
+    for (int64_t i = 0; i < n; i++)
+        if (kept == 0 || range[i].address != range[kept - 1].address)
+            range[kept++] = range[i];
+    return kept;
+}
+
+/* Extents and planes are both in order of address: one walk over each. */
+static int gather(struct fill *fill, struct inspect *in, struct sf_err *err)
+{
+    const struct sf_container_info *info = sf_map_info(in->map);
+    struct range *range =
+        sf_arena_array(in->arena, (uint64_t)info->tensors * SF_PLANE_COUNT, sizeof *range);
+    if (!range)
+        return sf_fail(err, SF_ENOMEM, "cannot list the planes of %lld tensors",
+                       (long long)info->tensors);
+    int64_t n = list_planes(range, in->map), at = 0;
+    for (int64_t i = 0; i < info->extents; i++) {
+        const struct sf_extent *extent = sf_map_extent(in->map, i);
+        uint64_t end = extent->address + extent->bytes, used = extent->address;
+        for (; at < n && range[at].address < end; at++) {
+            if (range[at].address > used) {
+                fill[i].holes++;
+                fill[i].padding += range[at].address - used;
+            }
+            if (range[at].address + range[at].bytes > used)
+                used = range[at].address + range[at].bytes;
+            fill[i].planes++;
+        }
+        fill[i].holes += used < end;
+        fill[i].padding += used < end ? end - used : 0;
+    }
+    return SF_OK;
+}
+
+static void add_line(struct columns *c, struct inspect *in, uint64_t offset, uint64_t bytes,
+                     const char *what)
+{
+    columns_cell(c, "%s", inspect_number(in, offset));
+    columns_cell(c, "%s", inspect_number(in, bytes));
+    columns_cell(c, "%s", inspect_size(in, bytes));
+    columns_cell(c, "%s", what);
+}
+
+static void add_fill(struct columns *c, struct inspect *in, const struct fill *fill)
+{
+    if (!fill) {
+        for (int i = 0; i < 3; i++)
+            columns_cell(c, "-");
+        return;
+    }
+    columns_cell(c, "%s", inspect_number(in, (uint64_t)fill->planes));
+    columns_cell(c, "%s", inspect_number(in, (uint64_t)fill->holes));
+    columns_cell(c, "%s", inspect_number(in, fill->padding));
+}
+
+static int print_text(struct inspect *in, const struct fill *fill, struct sf_err *err)
+{
+    static const struct column heads[] = {{"offset", true, false, 0}, {"bytes", true, false, 0},
+                                          {"size", true, false, 2},   {"what", false, false, 0},
+                                          {"planes", true, false, 3}, {"holes", true, false, 1},
+                                          {"padding", true, false, 0}};
+    const struct sf_container_info *info = sf_map_info(in->map);
+    uint64_t end = info->payload_offset + info->payload_bytes;
+    char text[SF_EXTENT_TEXT];
+    struct columns c;
+    columns_begin(&c, in->arena, heads, 7);
+    add_line(&c, in, 0, info->payload_offset, "header");
+    add_fill(&c, in, NULL);
+    for (int64_t i = 0; i < info->extents; i++) {
+        const struct sf_extent *extent = sf_map_extent(in->map, i);
+        add_line(&c, in, info->payload_offset + extent->address, extent->bytes,
+                 sf_extent_format(text, extent));
+        add_fill(&c, in, &fill[i]);
+    }
+    add_line(&c, in, end, info->file_bytes - end, "checksums, index, metadata");
+    add_fill(&c, in, NULL);
+    return columns_print(&c, in->out, 0, in->width, err);
+}
+
+static int print_json(struct inspect *in, const struct fill *fill, struct sf_err *err)
+{
+    const struct sf_container_info *info = sf_map_info(in->map);
+    struct sf_json_writer w;
+    sf_json_write_begin(&w, in->arena, 2);
+    sf_json_write_object(&w, NULL);
+    sf_json_write_string(&w, "schema", "scout-inspect-layout/1");
+    sf_json_write_int(&w, "file_bytes", (int64_t)info->file_bytes);
+    sf_json_write_int(&w, "payload_offset", (int64_t)info->payload_offset);
+    sf_json_write_int(&w, "payload_bytes", (int64_t)info->payload_bytes);
+    sf_json_write_array(&w, "extents");
+    for (int64_t i = 0; i < info->extents; i++) {
+        const struct sf_extent *extent = sf_map_extent(in->map, i);
+        sf_json_write_object(&w, NULL);
+        sf_json_write_int(&w, "offset", (int64_t)(info->payload_offset + extent->address));
+        sf_json_write_int(&w, "bytes", (int64_t)extent->bytes);
+        sf_json_write_string(&w, "kind", sf_extent_kind_name(extent->kind));
+        sf_json_write_int(&w, "layer", extent->layer);
+        sf_json_write_int(&w, "expert", extent->expert);
+        sf_json_write_int(&w, "planes", fill[i].planes);
+        sf_json_write_int(&w, "holes", fill[i].holes);
+        sf_json_write_int(&w, "padding", (int64_t)fill[i].padding);
+        sf_json_write_end(&w, '}');
+    }
+    sf_json_write_end(&w, ']');
+    sf_json_write_end(&w, '}');
+    return inspect_print_written(in, &w, err);
+}
+
+int inspect_layout(struct inspect *in, const struct inspect_request *r, struct sf_err *err)
+{
+    struct fill *fill =
+        sf_arena_array(in->arena, (uint64_t)sf_map_info(in->map)->extents, sizeof *fill);
+    if (!fill)
+        return sf_fail(err, SF_ENOMEM, "cannot list %lld extents",
+                       (long long)sf_map_info(in->map)->extents);
+    int code = gather(fill, in, err);
+    if (code != SF_OK)
+        return code;
+    return r->json ? print_json(in, fill, err) : print_text(in, fill, err);
+}

@@ -1,0 +1,25 @@
+/* inspect_verbs.h -- what scout-inspect's verbs get, and the functions behind them. A verb is a
+ * function here and a row in scout_inspect.c's table. */
+#ifndef SCOUT_TOOLS_INSPECT_VERBS_H
+#define SCOUT_TOOLS_INSPECT_VERBS_H
+
+#include "libformat/base/json.h"
+#include "tools/inspect.h"
+
+/* The command line: operands behind the verb (the first is the MODEL), and the options. */
+struct inspect_request {
+    bool json, tensors;
+    int64_t threads;
+    const char *const *operand;
+    int operands;
+};
+
+/* Prints to in->out. `in` is an open map with its facts, and an arena for the run. */
+typedef int inspect_function(struct inspect *in, const struct inspect_request *r,
+                             struct sf_err *err);
+inspect_function inspect_layout, inspect_experts, inspect_config, inspect_files, inspect_file;
+
+/* Finishes the text of `w` and prints it with a newline. */
+int inspect_print_written(struct inspect *in, struct sf_json_writer *w, struct sf_err *err);
+
+#endif
