@@ -27,7 +27,7 @@ enum { CARRIED_NAMES = sizeof carried_names / sizeof carried_names[0] };
 struct command {
     const char *source, *output, *model_id;
     struct tool_list keep;
-    bool keep_unknown, dry_run, help;
+    bool keep_unknown, dry_run, restart, help;
     int64_t threads;
 };
 
@@ -36,6 +36,7 @@ struct job {
     struct sf_carried_file file[CARRIED_NAMES];
     int64_t files;
     struct sf_model_spec spec;
+    struct sf_journal *journal; /* NULL in a dry run */
     struct sf_hf_index *index;
     struct sf_policy policy;
     struct sf_convert_plan plan;
@@ -53,6 +54,8 @@ static int read_command(struct command *c, int argc, char **argv, struct sf_aren
         {"model-id", 0, TOOL_STRING, &c->model_id, "ID",
          "the base model's id (default: _name_or_path of the config, or the folder's name)"},
         {"dry-run", 0, TOOL_FLAG, &c->dry_run, "", "print what would be written, tensor by tensor"},
+        {"restart", 0, TOOL_FLAG, &c->restart, "",
+         "forget what an interrupted conversion to FILE has done"},
         {"threads", 0, TOOL_INT, &c->threads, "N", "worker threads (default: all processors)"},
     };
     struct tool_args args = {.program = PROGRAM,
@@ -103,6 +106,21 @@ static int read_spec(struct job *job, const char *directory, struct sf_err *err)
     return code == SF_OK ? code : sf_err_prefix(err, "%s/%s", directory, config->name);
 }
 
+/* The journal is the lock on the output, and it remembers shards that may be gone. */
+static int open_sources(struct job *job, const struct command *c, struct sf_err *err)
+{
+    const struct sf_hf_memory *memory = NULL;
+    int64_t memories = 0;
+    int code = c->dry_run ? SF_OK : sf_journal_open(&job->journal, c->output, err);
+    if (code == SF_OK && job->journal && c->restart)
+        code = sf_journal_clear(job->journal, err);
+    if (code == SF_OK && job->journal)
+        memory = sf_journal_shards(&memories, job->journal);
+    if (code == SF_OK)
+        code = sf_hf_index_open_remembering(&job->index, c->source, memory, memories, err);
+    return code;
+}
+
 static int open_job(struct job *job, const struct command *c, struct sf_err *err)
 {
     struct sf_file_stat stat;
@@ -114,7 +132,7 @@ static int open_job(struct job *job, const struct command *c, struct sf_err *err
     if (code == SF_OK)
         code = read_spec(job, c->source, err);
     if (code == SF_OK)
-        code = sf_hf_index_open(&job->index, c->source, err);
+        code = open_sources(job, c, err);
     if (code != SF_OK)
         return code;
     job->policy = (struct sf_policy){
@@ -132,6 +150,7 @@ static void close_job(struct job *job)
 {
     sf_convert_plan_free(&job->plan);
     sf_hf_index_close(job->index);
+    sf_journal_close(job->journal);
     sf_arena_free(&job->arena);
 }
 
@@ -293,7 +312,8 @@ static int convert(struct job *job, const struct command *c, struct sf_err *err)
         return code;
     tool_catch_signals();
     tool_progress_begin(&progress, "converting");
-    code = sf_convert_run(&job->plan, c->output, &options, err);
+    struct sf_convert_result result;
+    code = sf_convert_go_on(&result, &job->plan, job->journal, c->output, &options, err);
     tool_progress_end(&progress);
     if (code == SF_OK)
         code = sf_file_stat(&stat, c->output, err);
@@ -301,6 +321,9 @@ static int convert(struct job *job, const struct command *c, struct sf_err *err)
         return code;
     double seconds = tool_now() - progress.started;
     char size[TOOL_SIZE_TEXT], rate[TOOL_SIZE_TEXT];
+    if (result.kept_bytes > 0)
+        printf("went on from %s of payload that an earlier run had finished\n",
+               tool_size(size, result.kept_bytes));
     print_totals(&job->plan, true);
     print_resident(&job->plan);
     printf("%s: %s, written and read back in %.1f s (%s/s of source)\n", c->output,

@@ -67,6 +67,29 @@ void sf_mapping_release(const struct sf_mapping *mapping, uint64_t offset, uint6
         madvise((void *)(uintptr_t)(mapping->data + from), (size_t)(to - from), MADV_DONTNEED);
 }
 
+void sf_mapping_prefetch(const struct sf_mapping *mapping, uint64_t offset, uint64_t bytes)
+{
+    uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
+    uint64_t from = offset / page * page;
+    if (mapping->data && bytes > 0 && offset + bytes <= mapping->bytes)
+        madvise((void *)(uintptr_t)(mapping->data + from), (size_t)(offset + bytes - from),
+                MADV_WILLNEED);
+}
+
+int sf_mapping_reserve(struct sf_mapping *out, uint64_t bytes, struct sf_err *err)
+{
+    *out = (struct sf_mapping){0};
+    if (bytes == 0)
+        return SF_OK;
+    void *data =
+        mmap(NULL, (size_t)bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (data == MAP_FAILED)
+        return sf_fail_errno(err, errno, "cannot reserve %llu addresses",
+                             (unsigned long long)bytes);
+    *out = (struct sf_mapping){.data = data, .bytes = bytes};
+    return SF_OK;
+}
+
 static int read_fully(int fd, void *data, uint64_t bytes, uint64_t offset, const char *path,
                       struct sf_err *err)
 {
@@ -121,6 +144,8 @@ int sf_file_stat(struct sf_file_stat *out, const char *path, struct sf_err *err)
     if (stat(path, &st) != 0)
         return sf_fail_errno(err, errno, "%s: cannot stat", path);
     *out = (struct sf_file_stat){.bytes = (uint64_t)st.st_size,
+                                 .modified_ns =
+                                     (int64_t)st.st_mtim.tv_sec * 1000000000 + st.st_mtim.tv_nsec,
                                  .is_directory = S_ISDIR(st.st_mode),
                                  .is_regular = S_ISREG(st.st_mode)};
     return SF_OK;
@@ -136,6 +161,7 @@ bool sf_file_exists(const char *path)
 
 struct sf_out {
     int fd;
+    bool resumable;
     uint64_t appended; /* where sf_out_append goes on */
     char *path;
     char *partial;
@@ -172,23 +198,87 @@ static int check_target(const char *path, struct sf_err *err)
                    S_ISDIR(st.st_mode) ? "a directory" : "not a regular file");
 }
 
-int sf_out_open(struct sf_out **out, const char *path, struct sf_err *err)
+static int create_out(struct sf_out **out, const char *path, struct sf_err *err)
 {
     struct sf_out *o = sf_alloc(sizeof *o);
     if (!o)
         return sf_fail(err, SF_ENOMEM, "%s: cannot allocate a file handle", path);
     o->fd = -1;
     o->path = sf_arena_strdup(&o->arena, path);
-    int code = o->path ? check_target(path, err)
-                       : sf_fail(err, SF_ENOMEM, "%s: cannot allocate its name", path);
+    *out = o;
+    return o->path ? check_target(path, err)
+                   : sf_fail(err, SF_ENOMEM, "%s: cannot allocate its name", path);
+}
+
+static void free_out(struct sf_out *o)
+{
+    if (!o)
+        return;
+    if (o->fd >= 0)
+        close(o->fd);
+    sf_arena_free(&o->arena);
+    sf_free(o);
+}
+
+int sf_out_open(struct sf_out **out, const char *path, struct sf_err *err)
+{
+    struct sf_out *o = NULL;
+    int code = create_out(&o, path, err);
     if (code == SF_OK)
         code = create_partial(o, err);
     if (code != SF_OK) {
-        sf_arena_free(&o->arena);
-        sf_free(o);
+        free_out(o);
         return code;
     }
     *out = o;
+    return SF_OK;
+}
+
+static int open_resumable(struct sf_out *o, uint64_t *bytes, struct sf_err *err)
+{
+    struct stat st;
+    o->partial = sf_arena_printf(&o->arena, "%s.partial", o->path);
+    if (!o->partial)
+        return sf_fail(err, SF_ENOMEM, "%s: cannot allocate its name", o->path);
+    int code = check_target(o->partial, err);
+    if (code != SF_OK)
+        return code;
+    o->resumable = true;
+    o->fd = open(o->partial, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+    if (o->fd < 0)
+        return sf_fail_errno(err, errno, "%s: cannot create", o->partial);
+    if (fstat(o->fd, &st) != 0)
+        return sf_fail_errno(err, errno, "%s: cannot stat", o->partial);
+    *bytes = (uint64_t)st.st_size;
+    return sf_sync_directory_of(o->partial, err);
+}
+
+int sf_out_resume(struct sf_out **out, uint64_t *bytes, const char *path, struct sf_err *err)
+{
+    struct sf_out *o = NULL;
+    int code = create_out(&o, path, err);
+    if (code == SF_OK)
+        code = open_resumable(o, bytes, err);
+    if (code != SF_OK) {
+        free_out(o);
+        return code;
+    }
+    *out = o;
+    return SF_OK;
+}
+
+int sf_out_truncate(struct sf_out *out, uint64_t bytes, struct sf_err *err)
+{
+    if (ftruncate(out->fd, (off_t)bytes) != 0)
+        return sf_fail_errno(err, errno, "%s: cannot set its size to %llu", out->partial,
+                             (unsigned long long)bytes);
+    return SF_OK;
+}
+
+int sf_out_sync(struct sf_out *out, struct sf_err *err)
+{
+    if (fdatasync(out->fd) != 0)
+        return sf_fail_errno(err, errno, "%s: cannot sync", out->partial);
     return SF_OK;
 }
 
@@ -240,7 +330,7 @@ int sf_out_read_at(struct sf_out *out, void *data, uint64_t bytes, uint64_t offs
     return read_fully(out->fd, data, bytes, offset, out->partial, err);
 }
 
-static int sync_directory_of(const char *path, struct sf_err *err)
+int sf_sync_directory_of(const char *path, struct sf_err *err)
 {
     char dir[PATH_MAX];
     const char *base = sf_path_base(path);
@@ -266,25 +356,25 @@ int sf_out_commit(struct sf_out *out, struct sf_err *err)
         code = sf_fail_errno(err, errno, "%s: cannot sync", out->partial);
     else if (rename(out->partial, out->path) != 0)
         code = sf_fail_errno(err, errno, "%s: cannot rename to %s", out->partial, out->path);
-    if (code != SF_OK) {
-        sf_out_abort(out);
-        return code;
-    }
-    code = sync_directory_of(out->path, err);
-    close(out->fd);
-    sf_arena_free(&out->arena);
-    sf_free(out);
+    if (code == SF_OK)
+        code = sf_sync_directory_of(out->path, err);
+    else if (!out->resumable)
+        unlink(out->partial);
+    free_out(out);
     return code;
+}
+
+void sf_out_keep(struct sf_out *out)
+{
+    free_out(out);
 }
 
 void sf_out_abort(struct sf_out *out)
 {
     if (!out)
         return;
-    close(out->fd);
     unlink(out->partial);
-    sf_arena_free(&out->arena);
-    sf_free(out);
+    free_out(out);
 }
 
 int sf_write_file(const char *path, const void *data, uint64_t bytes, struct sf_err *err)

@@ -22,6 +22,11 @@ int sf_map_file(struct sf_mapping *out, const char *path, struct sf_err *err);
 void sf_unmap(struct sf_mapping *mapping); /* an empty mapping is welcome */
 /* Tells the kernel that this range will not be used again soon; pages are dropped, bytes stay. */
 void sf_mapping_release(const struct sf_mapping *mapping, uint64_t offset, uint64_t bytes);
+/* Asks the kernel to read this range ahead, whole pages around it. */
+void sf_mapping_prefetch(const struct sf_mapping *mapping, uint64_t offset, uint64_t bytes);
+/* Addresses for a file that is not there (any more): no memory behind them, touching them ends the
+ * process. End with sf_unmap. */
+int sf_mapping_reserve(struct sf_mapping *out, uint64_t bytes, struct sf_err *err);
 
 /* The whole file as bytes with a NUL behind them, in `arena`; refuses more than `limit` bytes.
  * *bytes may be NULL. */
@@ -30,6 +35,7 @@ int sf_read_file(char **out, uint64_t *bytes, struct sf_arena *arena, const char
 
 struct sf_file_stat {
     uint64_t bytes;
+    int64_t modified_ns; /* since 1970 */
     bool is_directory;
     bool is_regular;
 };
@@ -49,13 +55,24 @@ int sf_out_write_at(struct sf_out *out, const void *data, uint64_t bytes, uint64
 int sf_out_append(struct sf_out *out, const void *data, uint64_t bytes, struct sf_err *err);
 int sf_out_read_at(struct sf_out *out, void *data, uint64_t bytes, uint64_t offset,
                    struct sf_err *err);
-/* fsync, rename over `path`, fsync of the directory; the handle is gone afterwards either way. */
+/* Works in `path` + ".partial" and goes on with what stands there: *bytes of it, 0 if nothing
+ * did. Only one process at a time may do so: the caller holds a lock (append_file.h). */
+int sf_out_resume(struct sf_out **out, uint64_t *bytes, const char *path, struct sf_err *err);
+int sf_out_truncate(struct sf_out *out, uint64_t bytes, struct sf_err *err);
+/* What has been written survives a power failure. */
+int sf_out_sync(struct sf_out *out, struct sf_err *err);
+/* Ends the handle; the file ".partial" stays for sf_out_resume. NULL is welcome. */
+void sf_out_keep(struct sf_out *out);
+/* fsync, rename over `path`, fsync of the directory; the handle is gone afterwards either way.
+ * On failure the temporary file goes too, unless it can be resumed. */
 int sf_out_commit(struct sf_out *out, struct sf_err *err);
 /* Removes the temporary file and the handle. NULL is welcome. */
 void sf_out_abort(struct sf_out *out);
 /* open + append + commit. */
 int sf_write_file(const char *path, const void *data, uint64_t bytes, struct sf_err *err);
 
+/* Makes the directory entry of `path` survive a power failure. */
+int sf_sync_directory_of(const char *path, struct sf_err *err);
 /* Creates the directory and its parents where missing; SF_EACCES when it cannot be written to. */
 int sf_make_directory(const char *path, struct sf_err *err);
 

@@ -19,6 +19,7 @@ struct byte_range {
 struct sf_writer {
     struct sf_layout *layout;
     struct sf_out *out;
+    bool resumable;
     struct sf_arena arena;
     unsigned char *checksum; /* [chunks] u64, little-endian */
     unsigned char *put;      /* [chunks] 1 once written: each by one thread, read at commit */
@@ -78,34 +79,68 @@ static int check_padding(const struct sf_writer *w, uint64_t address, const unsi
 
 /* ---- open and put ---- */
 
-static int prepare(struct sf_writer *w, const char *path, struct sf_err *err)
+static int prepare(struct sf_writer *w, struct sf_err *err)
 {
     w->checksum = sf_arena_array(&w->arena, w->layout->chunks, 8);
     w->put = sf_arena_alloc(&w->arena, w->layout->chunks);
     if (!w->checksum || !w->put)
         return sf_fail(err, SF_ENOMEM, "cannot allocate %llu checksums",
                        (unsigned long long)w->layout->chunks);
-    int code = find_gaps(w, err);
-    if (code == SF_OK)
-        code = sf_out_open(&w->out, path, err);
-    if (code == SF_OK)
-        code = sf_out_reserve(w->out, HEADER_BYTES + w->layout->payload_bytes, err);
-    return code;
+    return find_gaps(w, err);
 }
 
-int sf_writer_open(struct sf_writer **out, const char *path, struct sf_layout *layout,
-                   struct sf_err *err)
+static int create_writer(struct sf_writer **out, const char *path, struct sf_layout *layout,
+                         struct sf_err *err)
 {
     assert(layout->finished);
     struct sf_writer *w = sf_alloc(sizeof *w);
     if (!w)
         return sf_fail(err, SF_ENOMEM, "%s: cannot allocate a writer", path);
     w->layout = layout;
-    int code = prepare(w, path, err);
+    *out = w;
+    return prepare(w, err);
+}
+
+int sf_writer_open(struct sf_writer **out, const char *path, struct sf_layout *layout,
+                   struct sf_err *err)
+{
+    struct sf_writer *w = NULL;
+    int code = create_writer(&w, path, layout, err);
+    if (code == SF_OK)
+        code = sf_out_open(&w->out, path, err);
+    if (code == SF_OK)
+        code = sf_out_reserve(w->out, HEADER_BYTES + layout->payload_bytes, err);
     if (code != SF_OK) {
         sf_writer_abort(w);
         return code;
     }
+    *out = w;
+    return SF_OK;
+}
+
+int sf_writer_resume(struct sf_writer **out, bool *fresh, const char *path,
+                     struct sf_layout *layout, struct sf_err *err)
+{
+    struct sf_writer *w = NULL;
+    uint64_t bytes = HEADER_BYTES + layout->payload_bytes, standing = 0;
+    int code = create_writer(&w, path, layout, err);
+    if (code == SF_OK)
+        code = sf_out_resume(&w->out, &standing, path, err);
+    *fresh = standing < bytes;
+    if (code == SF_OK)
+        code = sf_out_reserve(w->out, bytes, err);
+    if (code == SF_OK) /* a commit that was cut short left sections behind the payload */
+        code = sf_out_truncate(w->out, bytes, err);
+    if (code == SF_OK)
+        code = sf_out_sync(w->out, err);
+    if (code != SF_OK) {
+        if (!*fresh)
+            sf_writer_keep(w);
+        else
+            sf_writer_abort(w);
+        return code;
+    }
+    w->resumable = true;
     *out = w;
     return SF_OK;
 }
@@ -129,8 +164,8 @@ static int put_chunks(struct sf_writer *w, const struct sf_extent *extent, uint6
     return SF_OK;
 }
 
-int sf_writer_put(struct sf_writer *w, int64_t index, uint64_t offset, const void *data,
-                  uint64_t bytes, struct sf_err *err)
+static int check_run(const struct sf_writer *w, int64_t index, uint64_t offset, uint64_t bytes,
+                     struct sf_err *err)
 {
     uint64_t chunk_bytes = (uint64_t)1 << LAYOUT_CHUNK_LOG2;
     assert(index >= 0 && index < w->layout->extents && index != w->layout->shared);
@@ -141,7 +176,43 @@ int sf_writer_put(struct sf_writer *w, int64_t index, uint64_t offset, const voi
                        "extent %lld of %llu bytes: %llu bytes at %llu are no run of chunks",
                        (long long)index, (unsigned long long)extent->bytes,
                        (unsigned long long)bytes, (unsigned long long)offset);
-    return put_chunks(w, extent, offset, data, bytes, err);
+    return SF_OK;
+}
+
+int sf_writer_put(struct sf_writer *w, int64_t index, uint64_t offset, const void *data,
+                  uint64_t bytes, struct sf_err *err)
+{
+    int code = check_run(w, index, offset, bytes, err);
+    if (code != SF_OK)
+        return code;
+    return put_chunks(w, &w->layout->extent[index], offset, data, bytes, err);
+}
+
+const unsigned char *sf_writer_checksums(uint64_t *chunks, const struct sf_writer *w, int64_t index,
+                                         uint64_t offset, uint64_t bytes)
+{
+    uint64_t chunk_bytes = (uint64_t)1 << LAYOUT_CHUNK_LOG2;
+    *chunks = (bytes + chunk_bytes - 1) / chunk_bytes;
+    return w->checksum + 8 * (w->layout->extent[index].first_chunk + offset / chunk_bytes);
+}
+
+int sf_writer_restore(struct sf_writer *w, int64_t index, uint64_t offset, uint64_t bytes,
+                      const unsigned char *checksums, struct sf_err *err)
+{
+    uint64_t chunk_bytes = (uint64_t)1 << LAYOUT_CHUNK_LOG2;
+    int code = check_run(w, index, offset, bytes, err);
+    if (code != SF_OK)
+        return code;
+    uint64_t chunk = w->layout->extent[index].first_chunk + offset / chunk_bytes;
+    uint64_t chunks = (bytes + chunk_bytes - 1) / chunk_bytes;
+    memcpy(w->checksum + 8 * chunk, checksums, 8 * chunks);
+    memset(w->put + chunk, 1, chunks);
+    return SF_OK;
+}
+
+int sf_writer_sync(struct sf_writer *w, struct sf_err *err)
+{
+    return sf_out_sync(w->out, err);
 }
 
 int sf_writer_add_file(struct sf_writer *w, const char *name, const void *data, uint64_t bytes,
@@ -251,6 +322,9 @@ int sf_writer_commit(struct sf_writer *w, const struct sf_summary *summary, stru
     if (code == SF_OK) {
         code = sf_out_commit(w->out, err);
         w->out = NULL;
+    } else if (w->resumable) {
+        sf_out_keep(w->out);
+        w->out = NULL;
     }
     sf_writer_abort(w);
     return code;
@@ -263,4 +337,13 @@ void sf_writer_abort(struct sf_writer *w)
     sf_out_abort(w->out);
     sf_arena_free(&w->arena);
     sf_free(w);
+}
+
+void sf_writer_keep(struct sf_writer *w)
+{
+    if (!w)
+        return;
+    sf_out_keep(w->out);
+    w->out = NULL;
+    sf_writer_abort(w);
 }

@@ -9,6 +9,7 @@
 #ifndef SCOUT_LIBFORMAT_CONTAINER_CONTAINER_WRITE_H
 #define SCOUT_LIBFORMAT_CONTAINER_CONTAINER_WRITE_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "libformat/base/arena.h"
@@ -48,11 +49,24 @@ struct sf_writer;
 
 int sf_writer_open(struct sf_writer **out, const char *path, struct sf_layout *layout,
                    struct sf_err *err);
+/* A writer whose work outlives the process: it fills `path` + ".partial" and, if that stands there
+ * in the right size, goes on with it; else *fresh is set and nothing of it counts. The caller holds
+ * a lock and keeps a record of what was put and synced. A commit that fails leaves the file. */
+int sf_writer_resume(struct sf_writer **out, bool *fresh, const char *path,
+                     struct sf_layout *layout, struct sf_err *err);
 /* Writes data[0..bytes) at `offset` in the extent: offset is a multiple of the chunk size, bytes
  * too unless the range ends the extent. Padding inside the range must be zero. Thread-safe for
  * ranges that do not overlap. The extent of the shared codebooks is the writer's own business. */
 int sf_writer_put(struct sf_writer *writer, int64_t extent, uint64_t offset, const void *data,
                   uint64_t bytes, struct sf_err *err);
+/* The checksums of a range that was put: u64, little-endian, one per chunk; borrowed. */
+const unsigned char *sf_writer_checksums(uint64_t *chunks, const struct sf_writer *writer,
+                                         int64_t extent, uint64_t offset, uint64_t bytes);
+/* Counts a range as put, by the checksums it had when it was. */
+int sf_writer_restore(struct sf_writer *writer, int64_t extent, uint64_t offset, uint64_t bytes,
+                      const unsigned char *checksums, struct sf_err *err);
+/* Everything put before this call survives a power failure. */
+int sf_writer_sync(struct sf_writer *writer, struct sf_err *err);
 /* Carries a file in the metadata, bytes as they are. The data must live until commit. */
 int sf_writer_add_file(struct sf_writer *writer, const char *name, const void *data, uint64_t bytes,
                        struct sf_err *err);
@@ -60,5 +74,7 @@ int sf_writer_add_file(struct sf_writer *writer, const char *name, const void *d
 int sf_writer_commit(struct sf_writer *writer, const struct sf_summary *summary,
                      struct sf_err *err);
 void sf_writer_abort(struct sf_writer *writer); /* NULL is welcome */
+/* Ends a resumable writer; its file stays for sf_writer_resume. NULL is welcome. */
+void sf_writer_keep(struct sf_writer *writer);
 
 #endif

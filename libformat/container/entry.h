@@ -86,8 +86,7 @@ const char *sf_extent_format(char *text, const struct sf_extent *extent);
 struct sf_source_shard {
     const char *name;
     uint64_t bytes;
-    unsigned char
-        hash[16]; /* XXH3-128 of the tensor bytes that were read, as it is stored: low half first */
+    unsigned char hash[16]; /* over its tensors' pieces: spec/container.md, section 7 */
 };
 
 /* Small facts shown at a glance, without inflating any carried file. */

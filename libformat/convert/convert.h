@@ -1,14 +1,18 @@
 /* convert.h -- carry out a conversion plan: read, turn, encode, hash, write where it belongs.
  *
- * One job per extent and one per source shard (its hash), on `threads` threads. An extent of layers
- * is built in memory and handed over whole; embedding, head and unused tensors, which are stored as
- * they are, stream through a window of a few MiB. The result does not depend on threads or time. */
+ * Works wave by wave: some units of output are computed in memory while those before are written
+ * and those before them synced and recorded in the journal. Memory: two waves of 128 MiB (or one
+ * unit, where that is larger) and a few MiB a thread, whatever the model's size. A conversion that
+ * is stopped, killed or fails keeps `path`.partial and `path`.journal, and the same call goes on;
+ * one that has nothing recorded yet leaves nothing. The result does not depend on threads, time or
+ * interruptions. */
 #ifndef SCOUT_LIBFORMAT_CONVERT_CONVERT_H
 #define SCOUT_LIBFORMAT_CONVERT_CONVERT_H
 
 #include <stdbool.h>
 
 #include "libformat/convert/convert_plan.h"
+#include "libformat/convert/journal.h"
 
 struct sf_carried_file {
     const char *name; /* "config.json" */
@@ -23,14 +27,24 @@ struct sf_convert_options {
     const char *options_text; /* what the summary says about options */
     const struct sf_carried_file *file;
     int64_t files;
+    uint64_t wave_bytes; /* output computed at once; 0: the usual 128 MiB */
     /* From the calling thread, now and then: payload bytes done of all. Returns false to stop
      * (SF_EINTERRUPTED). May be NULL. */
     bool (*on_progress)(void *context, uint64_t done, uint64_t total);
     void *context;
 };
 
-/* Writes the container at `path` (temporary name, fsync, rename) and reads it back as a stranger
- * would: header, index, every checksum. On failure nothing new stands at `path`. */
+struct sf_convert_result {
+    uint64_t kept_bytes; /* payload that an earlier run had left */
+};
+
+/* Writes the container at `path` and reads it back as a stranger would: header, index, every
+ * checksum. `journal` is that of `path`, with its shards remembered in the plan's index; it is empty
+ * after success. SF_EINVAL when it tells of other sources or options. `result` may be NULL. */
+int sf_convert_go_on(struct sf_convert_result *result, struct sf_convert_plan *plan,
+                     struct sf_journal *journal, const char *path,
+                     const struct sf_convert_options *options, struct sf_err *err);
+/* The same for a checkpoint that is there as a whole: opens and closes the journal itself. */
 int sf_convert_run(struct sf_convert_plan *plan, const char *path,
                    const struct sf_convert_options *options, struct sf_err *err);
 

@@ -1,5 +1,6 @@
 #include "libformat/hf/hf_index.h"
 
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -18,6 +19,8 @@ struct placed {
 
 struct sf_hf_index {
     struct sf_arena arena;
+    const struct sf_hf_memory *memory; /* while opening */
+    int64_t memories;
     int64_t shards, count;
     struct sf_hf_shard *shard;
     struct placed *placed; /* sorted by name */
@@ -35,18 +38,34 @@ static const struct placed *find_placed(const struct sf_hf_index *index, const c
     return bsearch(&key, index->placed, (size_t)index->count, sizeof key, compare_placed);
 }
 
-static int open_shard(struct sf_hf_shard *out, struct sf_arena *arena, const char *directory,
+static const struct sf_hf_memory *find_memory(const struct sf_hf_index *index, const char *name)
+{
+    for (int64_t i = index->memories - 1; i >= 0; i--)
+        if (strcmp(index->memory[i].name, name) == 0)
+            return &index->memory[i];
+    return NULL;
+}
+
+static int open_shard(struct sf_hf_shard *out, struct sf_hf_index *index, const char *directory,
                       const char *name, struct sf_err *err)
 {
     struct sf_safetensors *file;
-    char *path = sf_path_join(arena, directory, name);
-    if (!path || !(out->name = sf_arena_strdup(arena, name)))
+    struct sf_file_stat stat = {0};
+    const struct sf_hf_memory *m = find_memory(index, name);
+    char *path = sf_path_join(&index->arena, directory, name);
+    if (!path || !(out->name = sf_arena_strdup(&index->arena, name)))
         return sf_fail(err, SF_ENOMEM, "no memory for shard names");
-    int code = sf_safetensors_open(&file, path, err);
+    int code = sf_file_stat(&stat, path, err);
+    if (code == SF_OK)
+        code = sf_safetensors_open(&file, path, err);
+    else if (code == SF_ENOENT && m)
+        code =
+            sf_safetensors_open_remembered(&file, path, m->head, m->head_bytes, m->file_bytes, err);
     if (code != SF_OK)
         return code;
     out->file = file;
     out->bytes = sf_safetensors_bytes(file);
+    out->modified_ns = stat.modified_ns;
     return SF_OK;
 }
 
@@ -149,7 +168,7 @@ static int open_sharded(struct sf_hf_index *index, const char *directory, const 
     if (!index->shard)
         return sf_fail(err, SF_ENOMEM, "no memory for %lld shards", (long long)count);
     for (int64_t i = 0; i < count; i++) {
-        code = open_shard(&index->shard[i], &index->arena, directory, names[i], err);
+        code = open_shard(&index->shard[i], index, directory, names[i], err);
         if (code == SF_ENOENT)
             return sf_err_prefix(err, "shard %lld of %lld is missing", (long long)i + 1,
                                  (long long)count);
@@ -186,7 +205,7 @@ static int open_single(struct sf_hf_index *index, const char *directory, struct 
     index->shard = sf_arena_alloc(&index->arena, sizeof *index->shard);
     if (!index->shard)
         return sf_fail(err, SF_ENOMEM, "no memory for one shard");
-    int code = open_shard(index->shard, &index->arena, directory, SINGLE_NAME, err);
+    int code = open_shard(index->shard, index, directory, SINGLE_NAME, err);
     if (code != SF_OK)
         return code;
     index->shards = 1;
@@ -194,6 +213,13 @@ static int open_single(struct sf_hf_index *index, const char *directory, struct 
 }
 
 int sf_hf_index_open(struct sf_hf_index **out, const char *directory, struct sf_err *err)
+{
+    return sf_hf_index_open_remembering(out, directory, NULL, 0, err);
+}
+
+int sf_hf_index_open_remembering(struct sf_hf_index **out, const char *directory,
+                                 const struct sf_hf_memory *memory, int64_t memories,
+                                 struct sf_err *err)
 {
     struct sf_file_stat stat;
     int code = sf_file_stat(&stat, directory, err);
@@ -204,13 +230,15 @@ int sf_hf_index_open(struct sf_hf_index **out, const char *directory, struct sf_
     struct sf_hf_index *index = sf_alloc(sizeof *index);
     if (!index)
         return sf_fail(err, SF_ENOMEM, "%s: no memory for an index", directory);
+    index->memory = memory;
+    index->memories = memories;
     char *index_path = sf_path_join(&index->arena, directory, INDEX_NAME);
     char *single_path = sf_path_join(&index->arena, directory, SINGLE_NAME);
     if (!index_path || !single_path)
         code = sf_fail(err, SF_ENOMEM, "%s: no memory for file names", directory);
     else if (sf_file_exists(index_path))
         code = open_from_index(index, directory, index_path, err);
-    else if (sf_file_exists(single_path))
+    else if (sf_file_exists(single_path) || find_memory(index, SINGLE_NAME))
         code = open_single(index, directory, err);
     else
         code = sf_fail(err, SF_ENOENT, "%s: holds neither %s nor %s", directory, INDEX_NAME,
@@ -219,6 +247,8 @@ int sf_hf_index_open(struct sf_hf_index **out, const char *directory, struct sf_
         sf_hf_index_close(index);
         return code;
     }
+    index->memory = NULL;
+    index->memories = 0;
     *out = index;
     return SF_OK;
 }
@@ -254,6 +284,13 @@ const struct sf_named_tensor *sf_hf_index_at(const struct sf_hf_index *index, in
     if (shard)
         *shard = index->placed[i].shard;
     return &index->placed[i].tensor;
+}
+
+int64_t sf_hf_index_shard_of(const struct sf_tensor *tensor)
+{
+    const char *bytes = (const char *)tensor;
+    return ((const struct placed *)(const void *)(bytes - offsetof(struct placed, tensor.tensor)))
+        ->shard;
 }
 
 const struct sf_tensor *sf_hf_index_find(const struct sf_hf_index *index, const char *name)

@@ -13,6 +13,9 @@ static const uint64_t LARGEST_HEADER = 100000000; /* the format's own limit */
 struct sf_safetensors {
     struct sf_arena arena; /* names, arrays */
     struct sf_mapping mapping;
+    bool is_there;             /* else the mapping is addresses without a file */
+    const unsigned char *head; /* length and header: the mapping's, or a copy */
+    uint64_t head_bytes;
     char *path;
     int64_t count;
     struct sf_named_tensor *by_offset;
@@ -20,31 +23,31 @@ struct sf_safetensors {
 };
 
 /* What a checkout without Git LFS leaves in place of the data. */
-static bool is_lfs_pointer(const struct sf_mapping *m)
+static bool is_lfs_pointer(const unsigned char *head, uint64_t file_bytes)
 {
     static const char mark[] = "version https://git-lfs";
-    return m->bytes >= sizeof mark - 1 && memcmp(m->data, mark, sizeof mark - 1) == 0;
+    return file_bytes >= sizeof mark - 1 && memcmp(head, mark, sizeof mark - 1) == 0;
 }
 
 /* header[0..*bytes) behind the 8-byte length. */
-static int find_header(const char **header, uint64_t *bytes, const struct sf_mapping *m,
-                       struct sf_err *err)
+static int find_header(const char **header, uint64_t *bytes, const unsigned char *head,
+                       uint64_t file_bytes, struct sf_err *err)
 {
-    if (is_lfs_pointer(m))
+    if (file_bytes < 8)
+        return sf_fail(err, SF_EFORMAT, "%llu bytes, too short for a safetensors file",
+                       (unsigned long long)file_bytes);
+    if (is_lfs_pointer(head, file_bytes))
         return sf_fail(err, SF_EFORMAT,
                        "a Git LFS pointer of %llu bytes, not the data (run git lfs pull)",
-                       (unsigned long long)m->bytes);
-    if (m->bytes < 8)
-        return sf_fail(err, SF_EFORMAT, "%llu bytes, too short for a safetensors file",
-                       (unsigned long long)m->bytes);
-    *bytes = sf_get_u64(m->data);
+                       (unsigned long long)file_bytes);
+    *bytes = sf_get_u64(head);
     if (*bytes > LARGEST_HEADER)
         return sf_fail(err, SF_EFORMAT, "header of %llu bytes, the format allows %llu",
                        (unsigned long long)*bytes, (unsigned long long)LARGEST_HEADER);
-    if (*bytes > m->bytes - 8)
+    if (*bytes > file_bytes - 8)
         return sf_fail(err, SF_EFORMAT, "header of %llu bytes, but only %llu follow",
-                       (unsigned long long)*bytes, (unsigned long long)(m->bytes - 8));
-    *header = (const char *)m->data + 8;
+                       (unsigned long long)*bytes, (unsigned long long)(file_bytes - 8));
+    *header = (const char *)head + 8;
     if (*bytes < 2 || **header != '{')
         return sf_fail(err, SF_EFORMAT, "the header does not start with '{'");
     return SF_OK;
@@ -184,12 +187,16 @@ static int read_header(struct sf_safetensors *f, struct sf_err *err)
     const char *header = NULL;
     uint64_t header_bytes = 0;
     struct sf_json *root;
-    int code = find_header(&header, &header_bytes, &f->mapping, err);
+    int code = find_header(&header, &header_bytes, f->head, f->mapping.bytes, err);
+    if (code == SF_OK && f->head_bytes != 0 && f->head_bytes != 8 + header_bytes)
+        code = sf_fail(err, SF_EFORMAT, "a remembered header of %llu bytes, not %llu",
+                       (unsigned long long)f->head_bytes, (unsigned long long)header_bytes + 8);
+    f->head_bytes = 8 + header_bytes;
     if (code == SF_OK)
         code = sf_json_parse(&root, header, header_bytes, err);
     if (code != SF_OK)
         return code;
-    const unsigned char *data = (const unsigned char *)header + header_bytes;
+    const unsigned char *data = f->mapping.data + f->head_bytes;
     uint64_t data_bytes = f->mapping.bytes - 8 - header_bytes;
     uint64_t most = (uint64_t)sf_json_count(root);
     f->by_offset = sf_arena_array(&f->arena, most, sizeof *f->by_offset);
@@ -208,13 +215,12 @@ static int read_header(struct sf_safetensors *f, struct sf_err *err)
     return check_cover(f, data, data_bytes, err);
 }
 
-int sf_safetensors_open(struct sf_safetensors **out, const char *path, struct sf_err *err)
+/* Path, header and lists of a file whose mapping and head are set. Ends `f` on failure. */
+static int finish_open(struct sf_safetensors **out, struct sf_safetensors *f, const char *path,
+                       struct sf_err *err)
 {
-    struct sf_safetensors *f = sf_alloc(sizeof *f);
-    if (!f)
-        return sf_fail(err, SF_ENOMEM, "%s: no memory for a file handle", path);
-    int code = sf_map_file(&f->mapping, path, err); /* its messages name the path */
-    if (code == SF_OK && !(f->path = sf_arena_strdup(&f->arena, path)))
+    int code = SF_OK;
+    if (!(f->path = sf_arena_strdup(&f->arena, path)))
         code = sf_fail(err, SF_ENOMEM, "%s: no memory for its name", path);
     if (code == SF_OK && (code = read_header(f, err)) != SF_OK)
         sf_err_prefix(err, "%s", path);
@@ -224,6 +230,55 @@ int sf_safetensors_open(struct sf_safetensors **out, const char *path, struct sf
     }
     *out = f;
     return SF_OK;
+}
+
+int sf_safetensors_open(struct sf_safetensors **out, const char *path, struct sf_err *err)
+{
+    struct sf_safetensors *f = sf_alloc(sizeof *f);
+    if (!f)
+        return sf_fail(err, SF_ENOMEM, "%s: no memory for a file handle", path);
+    int code = sf_map_file(&f->mapping, path, err); /* its messages name the path */
+    if (code != SF_OK) {
+        sf_safetensors_close(f);
+        return code;
+    }
+    f->is_there = true;
+    f->head = f->mapping.data;
+    return finish_open(out, f, path, err);
+}
+
+int sf_safetensors_open_remembered(struct sf_safetensors **out, const char *path, const void *head,
+                                   uint64_t head_bytes, uint64_t file_bytes, struct sf_err *err)
+{
+    if (head_bytes < 8 || head_bytes > file_bytes)
+        return sf_fail(err, SF_EFORMAT, "%s: remembered as %llu bytes of %llu", path,
+                       (unsigned long long)head_bytes, (unsigned long long)file_bytes);
+    struct sf_safetensors *f = sf_alloc(sizeof *f);
+    unsigned char *copy = f ? sf_arena_alloc(&f->arena, head_bytes) : NULL;
+    int code = SF_OK;
+    if (!copy)
+        code = sf_fail(err, SF_ENOMEM, "%s: no memory for a file handle", path);
+    if (code == SF_OK && (code = sf_mapping_reserve(&f->mapping, file_bytes, err)) != SF_OK)
+        sf_err_prefix(err, "%s", path);
+    if (code != SF_OK) {
+        sf_safetensors_close(f);
+        return code;
+    }
+    memcpy(copy, head, head_bytes);
+    f->head = copy;
+    f->head_bytes = head_bytes;
+    return finish_open(out, f, path, err);
+}
+
+bool sf_safetensors_is_there(const struct sf_safetensors *file)
+{
+    return file->is_there;
+}
+
+const void *sf_safetensors_head(uint64_t *head_bytes, const struct sf_safetensors *file)
+{
+    *head_bytes = file->head_bytes;
+    return file->head;
 }
 
 void sf_safetensors_close(struct sf_safetensors *file)
@@ -267,4 +322,10 @@ void sf_safetensors_release(const struct sf_safetensors *file, const struct sf_t
 {
     const unsigned char *begin = tensor->data;
     sf_mapping_release(&file->mapping, (uint64_t)(begin - file->mapping.data), tensor->bytes);
+}
+
+void sf_safetensors_prefetch(const struct sf_safetensors *file, const struct sf_tensor *tensor)
+{
+    const unsigned char *begin = tensor->data;
+    sf_mapping_prefetch(&file->mapping, (uint64_t)(begin - file->mapping.data), tensor->bytes);
 }

@@ -8,6 +8,7 @@
 #ifndef SCOUT_LIBFORMAT_HF_SAFETENSORS_H
 #define SCOUT_LIBFORMAT_HF_SAFETENSORS_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "libformat/base/arena.h"
@@ -24,6 +25,13 @@ struct sf_named_tensor {
 /* The caller owns *out and ends it with sf_safetensors_close. */
 int sf_safetensors_open(struct sf_safetensors **out, const char *path, struct sf_err *err);
 void sf_safetensors_close(struct sf_safetensors *file); /* NULL is welcome */
+/* A file that is gone, known by its first head_bytes bytes (length and header, which
+ * sf_safetensors_head gave while it was there) and its size: all as above, but the tensors' bytes
+ * must not be touched. `head` is copied. */
+int sf_safetensors_open_remembered(struct sf_safetensors **out, const char *path, const void *head,
+                                   uint64_t head_bytes, uint64_t file_bytes, struct sf_err *err);
+bool sf_safetensors_is_there(const struct sf_safetensors *file);
+const void *sf_safetensors_head(uint64_t *head_bytes, const struct sf_safetensors *file);
 const char *sf_safetensors_path(const struct sf_safetensors *file);
 uint64_t sf_safetensors_bytes(const struct sf_safetensors *file); /* of the file */
 int64_t sf_safetensors_count(const struct sf_safetensors *file);
@@ -33,6 +41,8 @@ const struct sf_named_tensor *sf_safetensors_at(const struct sf_safetensors *fil
 const struct sf_tensor *sf_safetensors_find(const struct sf_safetensors *file, const char *name);
 /* Lets go of the pages of a tensor that will not be read again. */
 void sf_safetensors_release(const struct sf_safetensors *file, const struct sf_tensor *tensor);
+/* The same range in the other direction: it will be read soon. A tensor here is any range of one. */
+void sf_safetensors_prefetch(const struct sf_safetensors *file, const struct sf_tensor *tensor);
 
 /* What stands in front of the data of these tensors (data pointers are not looked at): length and
  * header, in `arena`. For writers that stream. */

@@ -22,21 +22,31 @@ int convert(const struct conversion *c, struct sf_err *err)
     int code = sf_read_file(&config, &bytes, &arena, path, 1 << 20, err);
     if (code == SF_OK)
         code = sf_hf_config_parse(&spec, &arena, config, bytes, err);
+    struct sf_journal *journal = NULL;
+    const struct sf_hf_memory *memory = NULL;
+    int64_t memories = 0;
     if (code == SF_OK)
-        code = sf_hf_index_open(&index, c->source, err);
+        code = sf_journal_open(&journal, c->output, err);
+    if (code == SF_OK)
+        memory = sf_journal_shards(&memories, journal);
+    if (code == SF_OK)
+        code = sf_hf_index_open_remembering(&index, c->source, memory, memories, err);
     if (code == SF_OK)
         code = sf_convert_plan_build(&plan, &spec, index, &policy, c->keep_unknown, err);
     struct sf_carried_file file = {"config.json", config, bytes};
     struct sf_convert_options options = {.threads = c->threads ? c->threads : 1,
                                          .model_id = "tiny",
                                          .converter = "test",
-                                         .options_text = "",
+                                         .options_text = c->options_text ? c->options_text : "",
+                                         .wave_bytes = c->wave_bytes,
+                                         .on_progress = c->on_progress,
                                          .file = &file,
                                          .files = 1};
     if (code == SF_OK)
-        code = sf_convert_run(&plan, c->output, &options, err);
+        code = sf_convert_go_on(NULL, &plan, journal, c->output, &options, err);
     sf_convert_plan_free(&plan);
     sf_hf_index_close(index);
+    sf_journal_close(journal);
     sf_arena_free(&arena);
     return code;
 }

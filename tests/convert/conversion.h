@@ -11,6 +11,10 @@ struct conversion {
     const char *keep[2];
     int keep_count, threads;
     bool keep_unknown;
+    const char *options_text; /* NULL: "" */
+    uint64_t wave_bytes;      /* 0: the usual */
+    /* NULL, or what to do with each piece of progress; false stops. */
+    bool (*on_progress)(void *context, uint64_t done, uint64_t total);
 };
 
 int convert(const struct conversion *c, struct sf_err *err);

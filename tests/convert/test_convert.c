@@ -8,6 +8,7 @@
 
 #include "libformat/base/bytes.h"
 #include "libformat/base/file.h"
+#include "libformat/base/json.h"
 #include "libformat/codec/frame.h"
 #include "libformat/codec/halves.h"
 #include "libformat/codec/nf4.h"
@@ -109,8 +110,69 @@ static void check_nf4(const struct sf_map *map, const struct sf_entry *e, const 
     free(absmax);
 }
 
-/* spec/container.md, 7: the bytes of the file, and a hash of those behind its header, low half first
- * like every hash of a container. The file is read here without our reader of safetensors. */
+/* ---- provenance ---- */
+
+/* A tensor of a shard's header, read without our reader of safetensors. */
+struct extent_of_shard {
+    int64_t begin, end, slices; /* slices: of a tensor of rank 3, else 0 */
+};
+
+static int compare_begins(const void *a, const void *b)
+{
+    const struct extent_of_shard *x = a, *y = b;
+    return (x->begin > y->begin) - (x->begin < y->begin);
+}
+
+static int64_t shard_tensors(struct extent_of_shard *out, int64_t room, const char *data,
+                             uint64_t header)
+{
+    struct sf_err err = {0};
+    struct sf_json *root;
+    int64_t n = 0, first;
+    assert_ok(sf_json_parse(&root, data + 8, header - 8, &err), err);
+    for (const struct sf_json *v = sf_json_first(root); v; v = sf_json_next(v)) {
+        const struct sf_json *range = sf_json_get(v, "data_offsets"), *shape;
+        if (!range)
+            continue;
+        ck_assert_int_lt(n, room);
+        shape = sf_json_get(v, "shape");
+        assert_ok(sf_json_as_int(&out[n].begin, sf_json_first(range), "begin", &err), err);
+        assert_ok(sf_json_as_int(&out[n].end, sf_json_next(sf_json_first(range)), "end", &err),
+                  err);
+        out[n].slices = 0;
+        if (sf_json_count(shape) == 3) {
+            assert_ok(sf_json_as_int(&first, sf_json_first(shape), "slices", &err), err);
+            out[n].slices = first;
+        }
+        n++;
+    }
+    sf_json_free(root);
+    qsort(out, (size_t)n, sizeof *out, compare_begins);
+    return n;
+}
+
+/* The hash of a shard as spec/container.md, 7, defines it. */
+static struct sf_hash128 shard_hash(const char *data)
+{
+    enum { TENSORS = 256, PIECES = 4096, PIECE = 33554432 };
+    static unsigned char hashes[16 * PIECES];
+    struct extent_of_shard tensor[TENSORS];
+    uint64_t header = 8 + sf_get_u64((const unsigned char *)data);
+    int64_t n = shard_tensors(tensor, TENSORS, data, header), pieces = 0;
+    for (int64_t t = 0; t < n; t++) {
+        int64_t bytes = tensor[t].end - tensor[t].begin;
+        int64_t step = tensor[t].slices ? bytes / tensor[t].slices : PIECE;
+        for (int64_t at = 0; at < bytes; at += step, pieces++) {
+            int64_t size = bytes - at < step ? bytes - at : step;
+            struct sf_hash128 h = sf_hash128(data + header + tensor[t].begin + at, (uint64_t)size);
+            ck_assert_int_lt(pieces, PIECES);
+            sf_put_u64(hashes + 16 * pieces, h.low);
+            sf_put_u64(hashes + 16 * pieces + 8, h.high);
+        }
+    }
+    return sf_hash128(hashes, 16 * (uint64_t)pieces);
+}
+
 static void check_shards(const struct sf_map *map, const char *folder)
 {
     const struct sf_summary *summary = sf_map_summary(map);
@@ -122,8 +184,7 @@ static void check_shards(const struct sf_map *map, const char *folder)
         uint64_t bytes;
         const char *path = sf_path_join(&arena, folder, summary->shard[i].name);
         assert_ok(sf_read_file(&data, &bytes, &arena, path, UINT64_MAX / 2, &err), err);
-        uint64_t header = 8 + sf_get_u64((const unsigned char *)data);
-        struct sf_hash128 want = sf_hash128(data + header, bytes - header);
+        struct sf_hash128 want = shard_hash(data);
         ck_assert_uint_eq(summary->shard[i].bytes, bytes);
         ck_assert_uint_eq(sf_get_u64(summary->shard[i].hash), want.low);
         ck_assert_uint_eq(sf_get_u64(summary->shard[i].hash + 8), want.high);

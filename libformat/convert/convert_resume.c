@@ -1,0 +1,301 @@
+#include "libformat/convert/convert_resume.h"
+
+#include <string.h>
+
+#include "libformat/base/bytes.h"
+#include "libformat/base/mem.h"
+
+/* ---- what this conversion is, one fact a line ---- */
+
+static void add_u64(struct sf_hasher *h, uint64_t value)
+{
+    unsigned char bytes[8];
+    sf_put_u64(bytes, value);
+    sf_hasher_add(h, bytes, sizeof bytes);
+}
+
+static void add_text(struct sf_hasher *h, const char *text)
+{
+    sf_hasher_add(h, text, strlen(text) + 1);
+}
+
+static void add_row(struct sf_hasher *h, const struct sf_convert_row *row)
+{
+    const struct sf_entry *e = row->entry;
+    add_text(h, e->name);
+    add_text(h, e->source_name);
+    add_u64(h, (uint64_t)e->role.part);
+    add_u64(h, (uint64_t)e->dtype);
+    add_u64(h, (uint64_t)e->encoding);
+    for (int i = 0; i < e->shape.rank; i++)
+        add_u64(h, (uint64_t)e->shape.dim[i]);
+    for (int p = 0; p < SF_PLANE_COUNT; p++)
+        add_u64(h, e->plane[p].address);
+    add_u64(h, (uint64_t)row->source.first);
+    add_u64(h, (uint64_t)sf_hf_index_shard_of(row->source.tensor));
+}
+
+/* Everything that says what becomes of a source byte and where it goes. */
+static int hash_plan(struct sf_hash128 *out, const struct sf_convert_plan *plan, struct sf_err *err)
+{
+    struct sf_hasher *h;
+    int code = sf_hasher_open(&h, err);
+    if (code != SF_OK)
+        return code;
+    for (int64_t i = 0; i < plan->rows; i++)
+        add_row(h, &plan->row[i]);
+    *out = sf_hasher_digest(h);
+    sf_hasher_close(h);
+    return SF_OK;
+}
+
+static const char *hash_text(struct sf_arena *arena, struct sf_hash128 h)
+{
+    return sf_arena_printf(arena, "%016llx%016llx", (unsigned long long)h.high,
+                           (unsigned long long)h.low);
+}
+
+/* NULL without memory. */
+static const char *describe(struct sf_work *work, const struct sf_convert_options *o,
+                            struct sf_hash128 plan)
+{
+    struct sf_arena *a = &work->arena;
+    const char *text =
+        sf_arena_printf(a, "journal 1\nconverter %s\noptions \"%s\"\nmodel-id \"%s\"\n",
+                        o->converter, o->options_text, o->model_id);
+    for (int64_t i = 0; i < o->files && text; i++) {
+        const char *hash = hash_text(a, sf_hash128(o->file[i].data, o->file[i].bytes));
+        text = hash ? sf_arena_printf(a, "%s%s %s\n", text, o->file[i].name, hash) : NULL;
+    }
+    for (int64_t i = 0; i < sf_hf_index_shard_count(work->plan->index) && text; i++) {
+        const struct sf_hf_shard *s = sf_hf_index_shard(work->plan->index, i);
+        uint64_t bytes;
+        const void *head = sf_safetensors_head(&bytes, s->file);
+        const char *hash = hash_text(a, sf_hash128(head, bytes));
+        text = hash ? sf_arena_printf(a, "%s%s of %llu bytes, header %s\n", text, s->name,
+                                      (unsigned long long)s->bytes, hash)
+                    : NULL;
+    }
+    const char *hash = hash_text(a, plan);
+    return text && hash ? sf_arena_printf(a, "%stensors %s\n", text, hash) : NULL;
+}
+
+/* The line of `text` at its first difference from `other`, for a message. */
+static const char *odd_line(struct sf_arena *arena, const char *text, uint64_t text_bytes,
+                            const char *other, uint64_t other_bytes)
+{
+    uint64_t same = 0, begin, end;
+    while (same < text_bytes && same < other_bytes && text[same] == other[same])
+        same++;
+    for (begin = same; begin > 0 && text[begin - 1] != '\n';)
+        begin--;
+    for (end = begin; end < text_bytes && text[end] != '\n';)
+        end++;
+    const char *line = sf_arena_printf(arena, "%.*s", (int)(end - begin), text + begin);
+    return line && *line ? line : "nothing";
+}
+
+static int head_text(const char **out, struct sf_work *work, const struct sf_convert_options *o,
+                     struct sf_err *err)
+{
+    struct sf_hash128 plan;
+    int code = hash_plan(&plan, work->plan, err);
+    if (code == SF_OK && !(*out = describe(work, o, plan)))
+        code = sf_fail(err, SF_ENOMEM, "no memory for a journal");
+    return code;
+}
+
+int sf_resume_match(struct sf_journal *journal, struct sf_work *work,
+                    const struct sf_convert_options *options, struct sf_err *err)
+{
+    const struct sf_journal_record *head = sf_journal_find(journal, SF_JOURNAL_HEAD);
+    const char *text;
+    int code = head ? head_text(&text, work, options, err) : SF_OK;
+    if (!head || code != SF_OK)
+        return code;
+    uint64_t bytes = strlen(text);
+    const char *was = (const char *)head->data;
+    if (head->bytes == bytes && memcmp(was, text, bytes) == 0)
+        return SF_OK;
+    return sf_fail(err, SF_EINVAL,
+                   "was begun with other sources or options (%s; now %s): give the same as then, "
+                   "or --restart to begin anew",
+                   odd_line(&work->arena, was, head->bytes, text, bytes),
+                   odd_line(&work->arena, text, bytes, was, head->bytes));
+}
+
+/* ---- units and pieces ---- */
+
+static uint64_t errors_bytes(const struct sf_unit *unit)
+{
+    return unit->stored ? 0 : (uint64_t)unit->rows * 8;
+}
+
+static int restore_unit(struct sf_work *work, struct sf_writer *writer,
+                        const struct sf_journal_record *r, struct sf_err *err)
+{
+    uint64_t chunks;
+    if (r->number >= (uint64_t)work->units)
+        return sf_fail(err, SF_EFORMAT, "unit %llu of %lld", (unsigned long long)r->number,
+                       (long long)work->units);
+    struct sf_unit *u = &work->unit[r->number];
+    sf_writer_checksums(&chunks, writer, u->extent, u->offset, u->bytes);
+    if (r->bytes != errors_bytes(u) + 8 * chunks)
+        return sf_fail(err, SF_EFORMAT, "unit %llu: %llu bytes, not %llu",
+                       (unsigned long long)r->number, (unsigned long long)r->bytes,
+                       (unsigned long long)(errors_bytes(u) + 8 * chunks));
+    for (int64_t i = 0; !u->stored && i < u->rows; i++) {
+        uint64_t bits = sf_get_u64(r->data + 8 * i);
+        memcpy(&work->plan->row[u->first_row + i].entry->relative_rms_error, &bits, 8);
+    }
+    u->done = true;
+    return sf_writer_restore(writer, u->extent, u->offset, u->bytes, r->data + errors_bytes(u),
+                             err);
+}
+
+static int restore_piece(struct sf_work *work, const struct sf_journal_record *r,
+                         struct sf_err *err)
+{
+    if (r->number >= (uint64_t)work->pieces || r->bytes != 16)
+        return sf_fail(err, SF_EFORMAT, "piece %llu of %lld in %llu bytes",
+                       (unsigned long long)r->number, (long long)work->pieces,
+                       (unsigned long long)r->bytes);
+    struct sf_piece *p = &work->piece[r->number];
+    p->hash = (struct sf_hash128){.low = sf_get_u64(r->data), .high = sf_get_u64(r->data + 8)};
+    p->done = true;
+    return SF_OK;
+}
+
+int sf_resume_record(struct sf_journal *journal, const struct sf_work *work,
+                     const struct sf_writer *writer, const struct sf_unit *unit, struct sf_err *err)
+{
+    uint64_t chunks, errors = errors_bytes(unit);
+    const unsigned char *checksums =
+        sf_writer_checksums(&chunks, writer, unit->extent, unit->offset, unit->bytes);
+    void *block;
+    int code = SF_OK;
+    for (int64_t i = unit->first_piece; i < unit->first_piece + unit->pieces && code == SF_OK;
+         i++) {
+        unsigned char hash[16];
+        sf_put_u64(hash, work->piece[i].hash.low);
+        sf_put_u64(hash + 8, work->piece[i].hash.high);
+        code = sf_journal_add(journal, SF_JOURNAL_PIECE, (uint64_t)i, hash, sizeof hash, err);
+    }
+    if (code == SF_OK)
+        code = sf_alloc_for(&block, errors + 8 * chunks, "a unit's record", err);
+    if (code != SF_OK)
+        return code;
+    unsigned char *data = block;
+    for (int64_t i = 0; !unit->stored && i < unit->rows; i++) {
+        uint64_t bits;
+        memcpy(&bits, &work->plan->row[unit->first_row + i].entry->relative_rms_error, 8);
+        sf_put_u64(data + 8 * i, bits);
+    }
+    memcpy(data + errors, checksums, 8 * chunks);
+    code = sf_journal_add(journal, SF_JOURNAL_UNIT, (uint64_t)(unit - work->unit), data,
+                          errors + 8 * chunks, err);
+    sf_free(block);
+    return code;
+}
+
+/* ---- shards ---- */
+
+/* The newest record of a shard, NULL if there is none. */
+static const struct sf_journal_record *shard_record(const struct sf_journal *journal, int64_t shard)
+{
+    for (int64_t i = sf_journal_count(journal) - 1; i >= 0; i--) {
+        const struct sf_journal_record *r = sf_journal_at(journal, i);
+        if (r->type == SF_JOURNAL_SHARD && r->number == (uint64_t)shard)
+            return r;
+    }
+    return NULL;
+}
+
+/* Reads again what was used of a shard that has another date now. */
+static int check_again(const struct sf_work *work, int64_t shard, const struct sf_hf_shard *s,
+                       struct sf_err *err)
+{
+    for (int64_t i = 0; i < work->pieces; i++) {
+        const struct sf_piece *p = &work->piece[i];
+        if (p->shard != shard || !p->done)
+            continue;
+        sf_safetensors_prefetch(s->file, &p->bytes);
+        struct sf_hash128 h = sf_hash128(p->bytes.data, p->bytes.bytes);
+        sf_safetensors_release(s->file, &p->bytes);
+        if (h.low != p->hash.low || h.high != p->hash.high)
+            return sf_fail(err, SF_EINVAL,
+                           "%s: has changed since %s was converted: put the file of then back, or "
+                           "give --restart to begin anew",
+                           s->name, p->name);
+    }
+    return SF_OK;
+}
+
+static int check_shards(struct sf_work *work, struct sf_journal *journal, struct sf_err *err)
+{
+    const struct sf_hf_index *index = work->plan->index;
+    int code = SF_OK;
+    for (int64_t i = 0; i < sf_hf_index_shard_count(index) && code == SF_OK; i++) {
+        const struct sf_hf_shard *s = sf_hf_index_shard(index, i);
+        const struct sf_journal_record *r = shard_record(journal, i);
+        if (!sf_safetensors_is_there(s->file) ||
+            (r && sf_journal_shard_modified_ns(r) == s->modified_ns))
+            continue;
+        code = check_again(work, i, s, err);
+        if (code == SF_OK)
+            code = sf_journal_add_shard(journal, i, s, err);
+    }
+    return code;
+}
+
+static int check_needed(const struct sf_work *work, struct sf_err *err)
+{
+    for (int64_t u = 0; u < work->units; u++) {
+        const struct sf_unit *unit = &work->unit[u];
+        for (int64_t i = unit->first_row; !unit->done && i < unit->first_row + unit->rows; i++) {
+            const struct sf_convert_row *row = &work->plan->row[i];
+            uint64_t begin, end;
+            const struct sf_hf_shard *s =
+                sf_hf_index_shard(work->plan->index, sf_hf_index_shard_of(row->source.tensor));
+            if (sf_safetensors_is_there(s->file) ||
+                (unit->stored && !sf_work_overlap(&begin, &end, work, unit, row)))
+                continue;
+            return sf_fail(err, SF_ENOENT, "%s: is gone, but %s is still needed",
+                           sf_safetensors_path(s->file), row->entry->source_name);
+        }
+    }
+    return SF_OK;
+}
+
+static int begin_journal(struct sf_work *work, struct sf_journal *journal,
+                         const struct sf_convert_options *options, struct sf_err *err)
+{
+    const char *text;
+    int code = sf_journal_clear(journal, err);
+    if (code == SF_OK)
+        code = head_text(&text, work, options, err);
+    if (code == SF_OK)
+        code = sf_journal_add(journal, SF_JOURNAL_HEAD, 0, text, strlen(text), err);
+    return code;
+}
+
+int sf_resume_take_up(struct sf_work *work, struct sf_journal *journal, struct sf_writer *writer,
+                      bool fresh, const struct sf_convert_options *options, struct sf_err *err)
+{
+    int code = SF_OK;
+    fresh = fresh || !sf_journal_find(journal, SF_JOURNAL_HEAD);
+    for (int64_t i = 0; i < sf_journal_count(journal) && !fresh && code == SF_OK; i++) {
+        const struct sf_journal_record *r = sf_journal_at(journal, i);
+        if (r->type == SF_JOURNAL_UNIT)
+            code = restore_unit(work, writer, r, err);
+        else if (r->type == SF_JOURNAL_PIECE)
+            code = restore_piece(work, r, err);
+    }
+    if (code == SF_OK)
+        code = check_needed(work, err);
+    if (code == SF_OK && fresh)
+        code = begin_journal(work, journal, options, err);
+    if (code == SF_OK)
+        code = check_shards(work, journal, err);
+    return code == SF_OK ? sf_journal_sync(journal, err) : code;
+}
