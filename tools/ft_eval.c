@@ -24,7 +24,7 @@ static int measure(struct evaluation *out, struct ft_model *m, const struct ft_o
                                      .image = m->image,
                                      .lora = o->adapter ? &m->lora : NULL,
                                      .ops = m->ops,
-                                     .ctx = &m->ctx,
+                                     .ctx = m->ctx,
                                      .program = program,
                                      .programs = sft_batch_form_programs(program, &form, SFT_EVAL)};
     code = sft_batches_open(&batches, data, &form, 1, err);
@@ -89,7 +89,7 @@ static int evaluate(struct ft_model *m, const struct ft_options *o, struct sft_d
     if (code)
         return code;
     ft_describe_data("data", data);
-    code = ft_model_verify(m, o, err);
+    code = ft_model_load(m, o, err);
     tool_catch_signals();
     if (!code)
         code = measure(&e, m, o, data, err);

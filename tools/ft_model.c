@@ -36,6 +36,22 @@ static int read_tokenizer(struct ft_model *m, struct sf_err *err)
     return code ? sf_err_prefix(err, "%s: tokenizer.json", sf_map_path(m->map)) : SF_OK;
 }
 
+/* A plan needs views to know shapes by, and touches no device. */
+static int open_backend(struct ft_model *m, const struct ft_options *options, struct sf_err *err)
+{
+    struct sf_err reason = {0};
+    bool planning = options->verb == FT_PLAN;
+    int code = sft_backend_open(&m->backend, options->device, (int)options->threads, planning,
+                                &reason, err);
+    if (code)
+        return code;
+    m->ops = sft_backend_ops(m->backend);
+    m->ctx = sft_backend_ctx(m->backend);
+    if (reason.code)
+        fprintf(stderr, "%s: on the processor: %s\n", FT_PROGRAM, reason.message);
+    return planning ? sft_image_open(&m->image, m->map, &m->spec, err) : SF_OK;
+}
+
 int ft_model_open(struct ft_model *out, const struct ft_options *options, struct sf_err *err)
 {
     *out = (struct ft_model){0};
@@ -44,20 +60,17 @@ int ft_model_open(struct ft_model *out, const struct ft_options *options, struct
         code = read_spec(out, err);
     if (!code)
         code = read_tokenizer(out, err);
-    if (!code) {
-        out->prefix = out->spec.multimodal ? SF_ADAPTER_MULTIMODAL : SF_ADAPTER_TEXT;
-        code = sft_image_open(&out->image, out->map, &out->spec, err);
-        if (code)
-            sf_err_prefix(err, "%s", options->model);
-    }
-    out->ops = sk_ops_cpu();
-    return code ? code : sk_cpu_start(&out->ctx, (int)options->threads, err);
+    if (code)
+        return code;
+    out->prefix = out->spec.multimodal ? SF_ADAPTER_MULTIMODAL : SF_ADAPTER_TEXT;
+    return open_backend(out, options, err);
 }
 
 void ft_model_close(struct ft_model *model)
 {
     sft_lora_free(&model->lora);
     sft_image_close(model->image);
+    sft_backend_close(model->backend);
     sf_tokenizer_close(model->tokenizer);
     sf_map_close(model->map);
     sf_arena_free(&model->arena);
@@ -68,18 +81,38 @@ static void show_progress(void *context, uint64_t done, uint64_t total)
     tool_progress_show(context, done, total);
 }
 
-int ft_model_verify(const struct ft_model *model, const struct ft_options *options,
-                    struct sf_err *err)
+static int check_mapping(const struct ft_model *model, const struct ft_options *options,
+                         struct tool_progress *progress, struct sf_err *err)
 {
-    struct tool_progress progress;
     struct sf_check_options check = {.threads = (int)options->threads,
                                      .kinds = SF_CHECK_TRAINED,
                                      .on_progress = show_progress,
-                                     .context = &progress};
+                                     .context = progress};
     int64_t damaged;
-    tool_progress_begin(&progress, "verifying");
-    int code = sf_check_run(&damaged, model->map, &check, err);
+    return sf_check_run(&damaged, model->map, &check, err);
+}
+
+static void tell_load(const struct ft_model *m, const struct sft_load_seconds *s)
+{
+    char size[TOOL_SIZE_TEXT];
+    fprintf(stderr, "%s: %s loaded in %.2f s (%.1f GB/s), checksums compared there in %.3f s\n",
+            sft_backend_info(m->backend)->name, tool_size(size, s->bytes), s->fill_seconds,
+            (double)s->bytes / 1e9 / s->fill_seconds, s->check_seconds);
+}
+
+int ft_model_load(struct ft_model *model, const struct ft_options *options, struct sf_err *err)
+{
+    struct tool_progress progress;
+    struct sft_load_seconds seconds;
+    bool device = model->ops->device;
+    tool_progress_begin(&progress, device ? "loading" : "verifying");
+    int code = device ? SF_OK : check_mapping(model, options, &progress, err);
+    if (!code)
+        code = sft_backend_load(&model->image, model->backend, model->map, &model->spec, &seconds,
+                                show_progress, &progress, err);
     tool_progress_end(&progress);
+    if (!code && device)
+        tell_load(model, &seconds);
     return code;
 }
 
@@ -132,7 +165,7 @@ static int load_lora(struct ft_model *m, const char *directory, bool training, b
         fprintf(stderr, "%s: %s: lora_dropout %g is kept in the file but not applied in training\n",
                 FT_PROGRAM, directory, adapter.dropout);
     if (!code && fill)
-        code = sft_lora_allocate(&m->lora, training, m->ops, &m->ctx, err);
+        code = sft_lora_allocate(&m->lora, training, m->ops, m->ctx, err);
     if (!code && fill)
         code = sft_lora_load(&m->lora, &adapter, err);
     if (!code && fill)
@@ -148,7 +181,7 @@ int ft_model_lora(struct ft_model *model, const struct ft_options *options, bool
         return load_lora(model, from, training, fill, err);
     int code = new_lora(model, options, err);
     if (!code && fill)
-        code = sft_lora_allocate(&model->lora, training, model->ops, &model->ctx, err);
+        code = sft_lora_allocate(&model->lora, training, model->ops, model->ctx, err);
     if (code || !fill)
         return code;
     sft_lora_init(&model->lora, (uint64_t)options->seed);

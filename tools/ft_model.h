@@ -6,7 +6,7 @@
 #include "libformat/container/container_map.h"
 #include "libformat/text/tokenizer.h"
 #include "tools/ft_options.h"
-#include "train/image.h"
+#include "train/backend.h"
 #include "train/lora.h"
 
 struct ft_model {
@@ -15,18 +15,19 @@ struct ft_model {
     struct sf_model_spec spec;
     struct sf_tokenizer *tokenizer; /* NULL: the container carries none */
     struct sft_image *image;
-    const struct sk_ops *ops; /* the back end */
-    struct sk_ctx ctx;
+    struct sft_backend *backend;
+    const struct sk_ops *ops; /* the back end's */
+    struct sk_ctx *ctx;
     struct sft_lora lora;          /* without modules until one of the calls below */
     enum sf_adapter_prefix prefix; /* the checkpoint's, or that of the adapter that was read */
 };
 
-/* Container, config.json, tokenizer.json, views, back end; no checksum of the payload yet. */
+/* Container, config.json, tokenizer.json, back end; no byte of the payload yet. */
 int ft_model_open(struct ft_model *out, const struct ft_options *options, struct sf_err *err);
 void ft_model_close(struct ft_model *model); /* a zeroed one is welcome */
-/* Every checksum of what training reads, with a progress line. SF_EDAMAGED names the first. */
-int ft_model_verify(const struct ft_model *model, const struct ft_options *options,
-                    struct sf_err *err);
+/* The weights, with a progress line: on a device loaded and checked there, on the CPU checked in the
+ * mapping. SF_EDAMAGED names the first damage. */
+int ft_model_load(struct ft_model *model, const struct ft_options *options, struct sf_err *err);
 
 int ft_model_data(struct sft_dataset *out, const struct ft_model *model,
                   const struct ft_options *options, const struct tool_list *files,

@@ -36,6 +36,7 @@ void ft_options_overview(void)
 static void set_defaults(struct ft_options *o)
 {
     *o = (struct ft_options){.threads = sf_cpu_count(),
+                             .device_name = "auto",
                              .text_mode_name = "blocks",
                              .max_seq_length = 1024,
                              .lora_r = 16,
@@ -144,6 +145,9 @@ static int list_options(struct tool_option out[MOST_OPTIONS], struct ft_options 
         {X, {"output", 'o', TOOL_STRING, &o->output, "FILE", "what to write (needed)"}},
         {X, {"grads", 0, TOOL_FLAG, &o->grads, NULL, "the adapter's gradients too"}},
         {P | E, {"json", 0, TOOL_FLAG, &o->json, NULL, "the result as JSON"}},
+        {P | T | E | X,
+         {"device", 0, TOOL_STRING, &o->device_name, "WHERE",
+          "auto, cuda or cpu: where it is computed (auto: a GPU if there is one)"}},
         {P | T | E | X, {"threads", 0, TOOL_INT, &o->threads, "N", "(all processors)"}},
     };
     _Static_assert(sizeof rows / sizeof rows[0] <= MOST_OPTIONS, "room for all options");
@@ -208,6 +212,8 @@ static int read_names(struct ft_options *o)
     else
         return tool_usage(FT_PROGRAM, "--text-mode is blocks or documents, not \"%s\"",
                           o->text_mode_name);
+    if (!sft_device_from_name(&o->device, o->device_name))
+        return tool_usage(FT_PROGRAM, "--device is auto, cuda or cpu, not \"%s\"", o->device_name);
     if (!sft_schedule_from_name(&o->schedule, o->schedule_name))
         return tool_usage(FT_PROGRAM,
                           "--lr-scheduler-type is linear, cosine, constant or "

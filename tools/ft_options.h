@@ -3,6 +3,7 @@
 #define SCOUT_TOOLS_FT_OPTIONS_H
 
 #include "tools/tool.h"
+#include "train/backend.h"
 #include "train/data/dataset.h"
 #include "train/plan/memory_policy.h"
 #include "train/schedule.h"
@@ -16,6 +17,8 @@ struct ft_options {
     bool help;
     const char *model, *config;
     int64_t threads;
+    const char *device_name;
+    enum sft_device_kind device;
     bool json;
     /* data */
     struct tool_list data, eval_data;

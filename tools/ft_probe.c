@@ -86,7 +86,7 @@ static int run(struct ft_model *m, const struct ft_options *o, const struct inpu
                                       .lora = o->adapter ? &m->lora : NULL,
                                       .prefix = ft_model_prefix(m, o),
                                       .ops = m->ops,
-                                      .ctx = &m->ctx,
+                                      .ctx = m->ctx,
                                       .gradients = o->grads};
     const int32_t *ids, *labels;
     struct sft_probe probe;
@@ -114,7 +114,7 @@ int ft_probe(const struct ft_options *options, struct sf_err *err)
     if (!code && options->adapter)
         code = ft_model_lora(&model, options, options->grads, true, err);
     if (!code)
-        code = ft_model_verify(&model, options, err);
+        code = ft_model_load(&model, options, err);
     if (!code)
         code = run(&model, options, &in, err);
     sf_safetensors_close(in.file);

@@ -87,7 +87,7 @@ struct sft_trainer_config ft_trainer_config(struct ft_model *model,
         .image = model->image,
         .lora = &model->lora,
         .ops = model->ops,
-        .ctx = &model->ctx,
+        .ctx = model->ctx,
         .data = data,
         .eval = eval,
         .train_batch = o->train_batch,
@@ -177,7 +177,7 @@ static int train(struct ft_model *m, const struct ft_options *o, struct sf_err *
         ft_describe_data("data", &data);
         if (evaluating)
             ft_describe_data("held-out data", &eval);
-        code = ft_model_verify(m, o, err);
+        code = ft_model_load(m, o, err);
     }
     if (!code)
         code = run(m, o, &data, evaluating ? &eval : NULL, err);

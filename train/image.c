@@ -112,8 +112,31 @@ void sft_image_close(struct sft_image *image)
 
 /* ---- views over a container ---- */
 
-static int raw_view(struct sk_matrix *out, const struct sf_map *map, const struct sf_entry *entry,
-                    struct sf_err *err)
+struct container { /* context of container_view */
+    const struct sf_map *map;
+    sft_image_at_fn *at;
+    void *context;
+};
+
+static const void *in_the_map(void *context, struct sf_role role, uint64_t address)
+{
+    const struct container *c = context;
+    (void)role;
+    return sf_map_bytes(c->map, address);
+}
+
+/* Where the plane lies for those who compute with it. */
+static int place(const void **out, const struct container *c, const struct sf_entry *entry,
+                 struct sf_role role, enum sf_plane_kind plane, struct sf_err *err)
+{
+    *out = c->at(c->context, role, entry->plane[plane].address);
+    return *out ? SF_OK
+                : sf_fail(err, SF_EUNSUPPORTED, "%s does not lie with the weights that are loaded",
+                          entry->name);
+}
+
+static int raw_view(struct sk_matrix *out, const struct container *c, const struct sf_entry *entry,
+                    struct sf_role role, struct sf_err *err)
 {
     const struct sf_plane *plane = &entry->plane[SF_PLANE_CODES];
     switch (plane->dtype) {
@@ -132,8 +155,7 @@ static int raw_view(struct sk_matrix *out, const struct sf_map *map, const struc
                        "f16 or NF4",
                        entry->name, sf_dtype_name(plane->dtype));
     }
-    out->data = sf_map_bytes(map, plane->address);
-    return SF_OK;
+    return place(&out->data, c, entry, role, SF_PLANE_CODES, err);
 }
 
 /* Blocks along the flattened matrix; along its rows is the same where rows hold whole blocks. */
@@ -144,8 +166,8 @@ static bool blocks_are_flat(const struct sf_entry *entry)
            (entry->block_axis == last && entry->shape.dim[last] % SF_NF4_BLOCK == 0);
 }
 
-static int nf4_view(struct sk_matrix *out, const struct sf_map *map, const struct sf_entry *entry,
-                    struct sf_err *err)
+static int nf4_view(struct sk_matrix *out, const struct container *c, const struct sf_entry *entry,
+                    struct sf_role role, struct sf_err *err)
 {
     const struct sf_plane *plane = entry->plane;
     bool nested = plane[SF_PLANE_SCALE].dtype == SF_U8;
@@ -157,22 +179,33 @@ static int nf4_view(struct sk_matrix *out, const struct sf_map *map, const struc
                        entry->name, entry->block, entry->nested_block, entry->block_axis,
                        SF_NF4_BLOCK, SF_NF4_NEST);
     out->format = nested ? SK_FORMAT_NF4_NESTED : SK_FORMAT_NF4;
-    out->data = sf_map_bytes(map, plane[SF_PLANE_CODES].address);
-    out->scale = sf_map_bytes(map, plane[SF_PLANE_SCALE].address);
-    out->codebook = sf_map_bytes(map, plane[SF_PLANE_CODEBOOK].address);
-    if (nested) {
-        out->scale2 = sf_map_bytes(map, plane[SF_PLANE_SCALE2].address);
-        out->offset = sf_get_f32(sf_map_bytes(map, plane[SF_PLANE_OFFSET].address));
-        out->map = sf_map_bytes(map, plane[SF_PLANE_MAP].address);
-    }
+    const void *codebook, *scale2, *nested_map;
+    int code = place(&out->data, c, entry, role, SF_PLANE_CODES, err);
+    if (!code)
+        code = place(&out->scale, c, entry, role, SF_PLANE_SCALE, err);
+    if (!code)
+        code = place(&codebook, c, entry, role, SF_PLANE_CODEBOOK, err);
+    if (code)
+        return code;
+    out->codebook = codebook;
+    if (!nested)
+        return SF_OK;
+    code = place(&scale2, c, entry, role, SF_PLANE_SCALE2, err);
+    if (!code)
+        code = place(&nested_map, c, entry, role, SF_PLANE_MAP, err);
+    if (code)
+        return code;
+    out->scale2 = scale2;
+    out->map = nested_map;
+    out->offset = sf_get_f32(sf_map_bytes(c->map, plane[SF_PLANE_OFFSET].address));
     return SF_OK;
 }
 
 static int container_view(struct sk_matrix *out, void *context, struct sf_role role,
                           struct sf_err *err)
 {
-    const struct sf_map *map = context;
-    const struct sf_entry *entry = sf_map_find(map, role);
+    const struct container *c = context;
+    const struct sf_entry *entry = sf_map_find(c->map, role);
     if (!entry)
         return sf_fail(err, SF_ENOENT, "the container has no such tensor");
     const struct sf_shape *shape = &entry->shape;
@@ -182,17 +215,22 @@ static int container_view(struct sk_matrix *out, void *context, struct sf_role r
     *out = (struct sk_matrix){.rows = shape->rank == 2 ? shape->dim[0] : 1,
                               .cols = shape->dim[shape->rank - 1]};
     if (entry->encoding == SF_ENCODING_NF4)
-        return nf4_view(out, map, entry, err);
-    return raw_view(out, map, entry, err);
+        return nf4_view(out, c, entry, role, err);
+    return raw_view(out, c, entry, role, err);
+}
+
+int sft_image_open_at(struct sft_image **out, const struct sf_map *map,
+                      const struct sf_model_spec *spec, sft_image_at_fn *at, void *context,
+                      struct sf_err *err)
+{
+    struct container container = {map, at, context};
+    int code = sft_image_open_views(out, spec, container_view, &container, err);
+    return code ? sf_err_prefix(err, "%s", sf_map_path(map)) : code;
 }
 
 int sft_image_open(struct sft_image **out, const struct sf_map *map,
                    const struct sf_model_spec *spec, struct sf_err *err)
 {
-    union { /* the view function promises not to write through its context */
-        const struct sf_map *map;
-        void *context;
-    } pass = {map};
-    int code = sft_image_open_views(out, spec, container_view, pass.context, err);
-    return code ? sf_err_prefix(err, "%s", sf_map_path(map)) : code;
+    struct container container = {.map = map};
+    return sft_image_open_at(out, map, spec, in_the_map, &container, err);
 }
