@@ -1,6 +1,6 @@
 /* inspect.h -- what scout-inspect prints: as text for people, as JSON for programs.
  *
- * JSON: schema "scout-inspect/1" (inspect_json.md). Text is for reading and may change. */
+ * JSON: schema "scout-inspect/1" (spec/inspect-json.md). Text is for reading and may change. */
 #ifndef SCOUT_TOOLS_INSPECT_H
 #define SCOUT_TOOLS_INSPECT_H
 
@@ -21,8 +21,10 @@ struct inspect {
 };
 
 int inspect_print_summary(struct inspect *in, struct sf_err *err);
-int inspect_print_tensors(struct inspect *in, struct sf_err *err);
-int inspect_print_json(struct inspect *in, bool tensors, struct sf_err *err);
+/* `tensors`: list these too, with all extents; NULL: the summary alone. */
+struct inspect_selection;
+int inspect_print_json(struct inspect *in, const struct inspect_selection *tensors,
+                       struct sf_err *err);
 int inspect_print_provenance(struct inspect *in, struct sf_err *err);
 int inspect_print_provenance_json(struct inspect *in, struct sf_err *err);
 

@@ -1,5 +1,6 @@
 #include "libformat/base/json.h"
 #include "tools/inspect.h"
+#include "tools/inspect_select.h"
 
 static void write_info(struct sf_json_writer *w, const struct sf_map *map)
 {
@@ -161,7 +162,8 @@ static void write_tensor(struct sf_json_writer *w, const struct sf_entry *entry)
     sf_json_write_end(w, '}');
 }
 
-static void write_layout(struct sf_json_writer *w, const struct sf_map *map)
+static void write_layout(struct sf_json_writer *w, const struct sf_map *map,
+                         const struct inspect_selection *tensors)
 {
     const struct sf_container_info *info = sf_map_info(map);
     sf_json_write_array(w, "extents");
@@ -179,12 +181,13 @@ static void write_layout(struct sf_json_writer *w, const struct sf_map *map)
     }
     sf_json_write_end(w, ']');
     sf_json_write_array(w, "tensors");
-    for (int64_t i = 0; i < info->tensors; i++)
-        write_tensor(w, sf_map_tensor(map, i));
+    for (int64_t i = 0; i < tensors->count; i++)
+        write_tensor(w, tensors->entry[i]);
     sf_json_write_end(w, ']');
 }
 
-int inspect_print_json(struct inspect *in, bool tensors, struct sf_err *err)
+int inspect_print_json(struct inspect *in, const struct inspect_selection *tensors,
+                       struct sf_err *err)
 {
     struct sf_json_writer w;
     char *text;
@@ -197,7 +200,7 @@ int inspect_print_json(struct inspect *in, bool tensors, struct sf_err *err)
     write_provenance(&w, in->map);
     write_health(&w);
     if (tensors)
-        write_layout(&w, in->map);
+        write_layout(&w, in->map, tensors);
     sf_json_write_end(&w, '}');
     int code = sf_json_write_finish(&text, NULL, &w, err);
     if (code == SF_OK)

@@ -4,12 +4,19 @@
 #define SCOUT_TOOLS_INSPECT_VERBS_H
 
 #include "libformat/base/json.h"
-#include "tools/inspect.h"
+#include "tools/inspect_select.h"
+#include "tools/tool.h"
+
+#define INSPECT_PROGRAM "scout-inspect"
 
 /* The command line: operands behind the verb (the first is the MODEL), and the options. */
 struct inspect_request {
-    bool json, tensors;
-    int64_t threads;
+    bool json, tensors, tree;
+    int64_t threads, depth;
+    struct inspect_filter filter;
+    struct tool_list id, token, find; /* tokenizer */
+    const char *encode;
+    bool add_special;
     const char *const *operand;
     int operands;
 };
@@ -17,7 +24,8 @@ struct inspect_request {
 /* Prints to in->out. `in` is an open map with its facts, and an arena for the run. */
 typedef int inspect_function(struct inspect *in, const struct inspect_request *r,
                              struct sf_err *err);
-inspect_function inspect_layout, inspect_experts, inspect_config, inspect_files, inspect_file;
+inspect_function inspect_tensors, inspect_layout, inspect_experts, inspect_config, inspect_files,
+    inspect_file, inspect_tokenizer;
 
 /* Finishes the text of `w` and prints it with a newline. */
 int inspect_print_written(struct inspect *in, struct sf_json_writer *w, struct sf_err *err);

@@ -5,7 +5,7 @@
 #include "tools/inspect_verbs.h"
 #include "tools/tool.h"
 
-static const char PROGRAM[] = "scout-inspect";
+static const char PROGRAM[] = INSPECT_PROGRAM;
 
 static void show_progress(void *context, uint64_t done, uint64_t total)
 {
@@ -21,14 +21,9 @@ static void clear_progress(void *context)
 
 static int summary(struct inspect *in, const struct inspect_request *r, struct sf_err *err)
 {
-    if (r->json)
-        return inspect_print_json(in, r->tensors, err);
-    return r->tensors ? inspect_print_tensors(in, err) : inspect_print_summary(in, err);
-}
-
-static int tensors(struct inspect *in, const struct inspect_request *r, struct sf_err *err)
-{
-    return r->json ? inspect_print_json(in, true, err) : inspect_print_tensors(in, err);
+    if (r->tensors)
+        return inspect_tensors(in, r, err);
+    return r->json ? inspect_print_json(in, NULL, err) : inspect_print_summary(in, err);
 }
 
 static int provenance(struct inspect *in, const struct inspect_request *r, struct sf_err *err)
@@ -58,27 +53,31 @@ struct verb {
 
 static const struct verb verbs[] = {
     {"summary", "MODEL", 1, " json tensors ", summary},
-    {"tensors", "MODEL", 1, " json tensors ", tensors},
+    {"tensors", "MODEL", 1, " json tensors name layer expert encoding sort tree depth ",
+     inspect_tensors},
     {"verify", "MODEL", 1, " json threads ", verify},
     {"layout", "MODEL", 1, " json ", inspect_layout},
     {"experts", "MODEL", 1, " json ", inspect_experts},
     {"config", "MODEL", 1, " ", inspect_config},
     {"files", "MODEL", 1, " json ", inspect_files},
     {"file", "MODEL NAME", 2, " ", inspect_file},
+    {"tokenizer", "MODEL", 1, " json id token find encode special ", inspect_tokenizer},
     {"provenance", "MODEL", 1, " json ", provenance},
 };
 enum { VERBS = sizeof verbs / sizeof verbs[0] };
 
-static const char USAGE[] = "scout-inspect MODEL | scout-inspect VERB MODEL [...]\n"
-                            "  summary MODEL      what it holds (as the bare path does)\n"
-                            "  tensors MODEL      every tensor in the order of the file\n"
-                            "  verify MODEL       compare every byte with its checksum\n"
-                            "  layout MODEL       extents in the order of the file, and padding\n"
-                            "  experts MODEL      grid of layers and experts: error, size\n"
-                            "  config MODEL       the config.json it carries\n"
-                            "  files MODEL        the files it carries\n"
-                            "  file MODEL NAME    one of them, as it is\n"
-                            "  provenance MODEL   converter, options, source files";
+static const char USAGE[] =
+    "scout-inspect MODEL | scout-inspect VERB MODEL [...]\n"
+    "  summary MODEL      what it holds (as the bare path does)\n"
+    "  tensors MODEL      every tensor in the order of the file, or those you choose\n"
+    "  verify MODEL       compare every byte with its checksum\n"
+    "  layout MODEL       extents in the order of the file, and padding\n"
+    "  experts MODEL      grid of layers and experts: error, size\n"
+    "  config MODEL       the config.json it carries\n"
+    "  files MODEL        the files it carries\n"
+    "  file MODEL NAME    one of them, as it is\n"
+    "  tokenizer MODEL    look up ids and tokens, encode a text\n"
+    "  provenance MODEL   converter, options, source files";
 
 static int run(const struct verb *verb, const struct inspect_request *r, struct sf_arena *arena,
                struct sf_err *err)
@@ -150,8 +149,22 @@ int main(int argc, char **argv)
     struct inspect_request r = {0};
     const struct verb *verb = NULL;
     const struct tool_option options[] = {
+        {"json", 0, TOOL_FLAG, &r.json, NULL, "the same as JSON (schema: spec/inspect-json.md)"},
         {"tensors", 0, TOOL_FLAG, &r.tensors, NULL, "summary: the same as the verb tensors"},
-        {"json", 0, TOOL_FLAG, &r.json, NULL, "the same as JSON (schema: tools/inspect_json.md)"},
+        {"name", 0, TOOL_STRING, &r.filter.name, "GLOB",
+         "tensors: those named so; '*' matches '.'"},
+        {"layer", 0, TOOL_STRING, &r.filter.layer, "N|N-M", "tensors: those of these layers"},
+        {"expert", 0, TOOL_STRING, &r.filter.expert, "N|N-M", "tensors: those of these experts"},
+        {"encoding", 0, TOOL_STRING, &r.filter.encoding, "AS", "tensors: nf4, bf16, ..."},
+        {"sort", 0, TOOL_STRING, &r.filter.sort, "KEY",
+         "tensors: address (default), name, size, error or role"},
+        {"tree", 0, TOOL_FLAG, &r.tree, NULL, "tensors: names as a tree, with sums"},
+        {"depth", 0, TOOL_INT, &r.depth, "N", "tensors --tree: only so many levels"},
+        {"id", 0, TOOL_LIST, &r.id, "N", "tokenizer: the token of this id; repeatable"},
+        {"token", 0, TOOL_LIST, &r.token, "TEXT", "tokenizer: the id of exactly this token"},
+        {"find", 0, TOOL_LIST, &r.find, "TEXT", "tokenizer: every token whose text contains this"},
+        {"encode", 0, TOOL_STRING, &r.encode, "TEXT", "tokenizer: the ids of this text"},
+        {"special", 0, TOOL_FLAG, &r.add_special, NULL, "with --encode: begin-of-text too"},
         {"threads", 0, TOOL_INT, &r.threads, "N", "verify: threads; 0 = all processors"}};
     struct tool_args args = {
         .program = PROGRAM,

@@ -85,6 +85,62 @@ tr -d , <tensors | awk 'NR > 1 { if ($1 + 0 <= last + 0) exit 1; last = $1 }' ||
 runs 0 tensors good.scout
 cmp -s out tensors || fail "the verb tensors prints something else than --tensors"
 
+# ---- choosing tensors ----
+runs 0 tensors good.scout --layer 1 --expert 2-3 --sort size
+same "lines of layer 1, experts 2 and 3" "$(wc -l <out | tr -d ' ')" 7
+has out 'layer 1 expert 3 expert_down'
+runs 0 tensors good.scout --name '*.router.weight' --encoding bf16
+same "lines of routers" "$(wc -l <out | tr -d ' ')" 5
+runs 0 tensors good.scout --name '*.router.weight' --json
+same "routers as JSON" "$(get out 'tensors#')" 4
+same "the first router" "$(get out 'tensors[0].layer')" 0
+runs 0 tensors good.scout --encoding nf4 --sort error
+awk 'NR > 1 { for (i = 1; i < NF; i++) if ($(i + 1) == "%") print $i }' out >errors
+same "errors, largest first" "$(sort -rn errors | cmp - errors && wc -l <errors | tr -d ' ')" "$(wc -l <errors | tr -d ' ')"
+same "nf4 tensors" "$(wc -l <errors | tr -d ' ')" 76
+runs 0 tensors good.scout --tree --depth 3
+has out '^language_model +[0-9]+ +[0-9,]+ '
+has out '^    layers +[0-9]+ '
+runs 0 tensors good.scout --tree --layer 3
+has out '^ +experts +12 +[0-9,]+ '
+has out '^ +gate_proj +1 +[0-9,]+ '
+runs 1 tensors good.scout --layer 9
+has err 'none of its 133 tensors'
+runs 1 tensors good.scout --layer 3-1
+has err -- '--layer takes a number or a range as 0-3, not "3-1"'
+runs 1 tensors good.scout --sort colour
+has err 'not "colour"'
+runs 2 layout good.scout --layer 1
+has err -- '--layer does not go with layout'
+
+# ---- tokenizer ----
+runs 0 tokenizer good.scout
+has out '^vocabulary of 2,064 ids; [0-9]+ special tokens:$'
+has out '<\|begin_of_text\|>'
+runs 0 tokenizer good.scout --encode 'the war' --special
+has out '^ *[0-9]+  "<\|begin_of_text\|>" +yes'
+has out '"the"'
+has out '" war"'
+runs 0 tokenizer good.scout --token ' war' --json
+war=$(get out 'tokens[0].id')
+same "text of \" war\"" "$(get out 'tokens[0].text')" ' war'
+same "its bytes" "$(get out 'tokens[0].bytes')" 20776172
+runs 0 tokenizer good.scout --id "$war"
+has out '" war"'
+runs 0 tokenizer good.scout --find ongres
+has out 'ongress'
+runs 1 tokenizer good.scout --id 999999
+has err 'no token has the id 999999'
+runs 1 tokenizer good.scout --token 'no such token'
+has err 'is no token of its own'
+runs 1 tokenizer good.scout --special
+set --
+for id in $(seq 0 255); do
+    set -- "$@" --id "$id"
+done
+runs 0 tokenizer good.scout "$@"
+LC_ALL=C grep -q "$(printf '[\001-\011\013-\037]')" out && fail "a control character reached the terminal"
+
 # ---- JSON ----
 runs 0 --json good.scout
 cp out summary.json
