@@ -249,6 +249,38 @@ static int fill_shard(struct sf_out *out, struct sf_arena *arena, const struct s
     return sf_jobs_run(write_piece, &run, pieces, threads, err);
 }
 
+static int hollow_shard(struct sf_out *out, struct sf_arena *arena, const struct synth_shard *shard,
+                        struct sf_err *err)
+{
+    static const uint16_t last = 0;
+    char *header;
+    uint64_t bytes;
+    int code = sf_safetensors_header(&header, &bytes, arena, shard->tensor, shard->tensors, err);
+    if (code == SF_OK)
+        code = sf_out_append(out, header, bytes, err);
+    if (code == SF_OK)
+        code =
+            sf_out_write_at(out, &last, sizeof last, bytes + shard->data_bytes - sizeof last, err);
+    return code;
+}
+
+int synth_write_hollow_shard(const char *directory, const struct synth_shard *shard,
+                             struct sf_err *err)
+{
+    struct sf_arena arena = {0};
+    struct sf_out *out = NULL;
+    const char *path = sf_path_join(&arena, directory, shard->name);
+    int code =
+        path ? sf_out_open(&out, path, err) : sf_fail(err, SF_ENOMEM, "no memory for a path");
+    if (code == SF_OK)
+        code = hollow_shard(out, &arena, shard, err);
+    sf_arena_free(&arena);
+    if (code == SF_OK)
+        return sf_out_commit(out, err);
+    sf_out_abort(out);
+    return code;
+}
+
 int synth_write_shard(const char *directory, const struct synth_shard *shard, uint64_t seed,
                       int threads, struct sf_err *err)
 {

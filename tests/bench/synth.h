@@ -41,4 +41,8 @@ int synth_write_index(const char *directory, const struct synth_shard *shards, i
 int synth_write_shard(const char *directory, const struct synth_shard *shard, uint64_t seed,
                       int threads, struct sf_err *err);
 
+/* The same with a hole for data: for a plan made from names and shapes. */
+int synth_write_hollow_shard(const char *directory, const struct synth_shard *shard,
+                             struct sf_err *err);
+
 #endif
