@@ -17,6 +17,7 @@ struct inspect_request {
     struct tool_list id, token, find; /* tokenizer */
     const char *encode;
     bool add_special;
+    const char *output, *as, *plane, *rows; /* extract */
     const char *const *operand;
     int operands;
 };
@@ -25,7 +26,7 @@ struct inspect_request {
 typedef int inspect_function(struct inspect *in, const struct inspect_request *r,
                              struct sf_err *err);
 inspect_function inspect_tensors, inspect_layout, inspect_experts, inspect_config, inspect_files,
-    inspect_file, inspect_tokenizer;
+    inspect_file, inspect_tokenizer, inspect_extract;
 
 /* Finishes the text of `w` and prints it with a newline. */
 int inspect_print_written(struct inspect *in, struct sf_json_writer *w, struct sf_err *err);

@@ -63,6 +63,7 @@ static const struct verb verbs[] = {
     {"file", "MODEL NAME", 2, " ", inspect_file},
     {"tokenizer", "MODEL", 1, " json id token find encode special ", inspect_tokenizer},
     {"provenance", "MODEL", 1, " json ", provenance},
+    {"extract", "MODEL GLOB", 2, " output as plane rows layer expert encoding ", inspect_extract},
 };
 enum { VERBS = sizeof verbs / sizeof verbs[0] };
 
@@ -165,6 +166,10 @@ int main(int argc, char **argv)
         {"find", 0, TOOL_LIST, &r.find, "TEXT", "tokenizer: every token whose text contains this"},
         {"encode", 0, TOOL_STRING, &r.encode, "TEXT", "tokenizer: the ids of this text"},
         {"special", 0, TOOL_FLAG, &r.add_special, NULL, "with --encode: begin-of-text too"},
+        {"output", 'o', TOOL_STRING, &r.output, "FILE", "extract: the file to write"},
+        {"as", 0, TOOL_STRING, &r.as, "FORM", "extract: f32 (default), bf16, or raw planes"},
+        {"plane", 0, TOOL_STRING, &r.plane, "NAME", "extract --as raw: only this plane"},
+        {"rows", 0, TOOL_STRING, &r.rows, "A:B", "extract: rows A to B - 1 of each tensor"},
         {"threads", 0, TOOL_INT, &r.threads, "N", "verify: threads; 0 = all processors"}};
     struct tool_args args = {
         .program = PROGRAM,

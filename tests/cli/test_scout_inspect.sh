@@ -113,6 +113,22 @@ has err 'not "colour"'
 runs 2 layout good.scout --layer 1
 has err -- '--layer does not go with layout'
 
+# ---- extract ----
+runs 0 extract good.scout 'language_model*.layers.1.*.k_proj.weight' -o k.npy --rows 3:9
+has out '^k\.npy: 6\.27 kB of 1 tensors as f32$'
+same "bytes of k.npy" "$(wc -c <k.npy | tr -d ' ')" $((128 + 6 * 256 * 4))
+runs 0 extract good.scout '*router*' -o r.safetensors --as bf16
+grep -aq '"language_model.model.layers.3.feed_forward.router.weight": {"dtype": "BF16", "shape": \[4, 256\]' r.safetensors ||
+    fail "r.safetensors does not hold layer 3's router"
+runs 1 extract good.scout '*' -o all.npy
+has err 'takes one tensor, not 133'
+runs 1 extract good.scout '*' -o x.safetensors --rows 9:3
+runs 1 extract good.scout '*'
+has err 'with -o FILE'
+runs 1 extract good.scout '*' -o x.safetensors --as f64
+has err 'raw, bf16 or f32, not "f64"'
+[ -e x.safetensors ] && fail "a refused extraction left a file"
+
 # ---- tokenizer ----
 runs 0 tokenizer good.scout
 has out '^vocabulary of 2,064 ids; [0-9]+ special tokens:$'
