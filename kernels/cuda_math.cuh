@@ -115,16 +115,4 @@ static inline int sk_blocks(int64_t items, int64_t per_block)
     return (int)((items + per_block - 1) / per_block);
 }
 
-/* Places on 256 bytes in a workspace, for measuring (base NULL) and for running alike. */
-struct sk_carver {
-    unsigned char *base;
-    uint64_t used;
-};
-static inline void *sk_carve(struct sk_carver *carver, uint64_t bytes)
-{
-    void *at = carver->base ? carver->base + carver->used : nullptr;
-    carver->used += (bytes + 255) / 256 * 256;
-    return at;
-}
-
 #endif

@@ -4,6 +4,8 @@
 
 #include <cublas_v2.h>
 #include <cuda_runtime.h>
+#include <stddef.h>
+#include <stdint.h>
 
 #include "kernels/cuda_ctx.h"
 
@@ -24,5 +26,17 @@ struct sk_cuda {
     bool counts_pending;    /* nobody has waited for it yet */
     int multiprocessors, major, minor;
 };
+
+/* Places on 256 bytes in a workspace, for measuring (base NULL) and for running alike. */
+struct sk_carver {
+    unsigned char *base;
+    uint64_t used;
+};
+static inline void *sk_carve(struct sk_carver *carver, uint64_t bytes)
+{
+    void *at = carver->base ? carver->base + carver->used : NULL;
+    carver->used += (bytes + 255) / 256 * 256;
+    return at;
+}
 
 #endif

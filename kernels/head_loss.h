@@ -20,6 +20,8 @@ struct sk_head_loss {
     const sk_act *x;              /* [rows, hidden], behind the final norm */
     const struct sk_matrix *head; /* [vocabulary, hidden] */
     const int32_t *targets; /* [rows], the *next* token; SK_IGNORE_INDEX or 0 <= t < vocabulary */
+    const int32_t *host_targets; /* the same in host memory; optional: a device that is given them
+                                    leaves out rows without a target. The CPU does not look */
     const float *gradient_scale; /* [1]: 1 / number of targets of the optimizer step */
     void *workspace;
     int64_t rows, hidden, vocabulary;

@@ -240,7 +240,8 @@ static void emit_head(struct sft_pass *pass, struct head *h, int32_t xm, int32_t
         .rows = pass->shape.rows, .hidden = hidden, .vocabulary = pass->spec->vocabulary};
     const struct sft_ports *p = pass->ports;
     EMIT(pass, SK_HEAD_LOSS, args, AT(h->dn), AT(p->logits), AT(p->token_loss), AT(p->loss),
-         AT(h->n), AT(sft_pass_weight(pass, SF_PART_HEAD)), AT(p->targets), AT(p->gradient_scale));
+         AT(h->n), AT(sft_pass_weight(pass, SF_PART_HEAD)), AT(p->targets), AT(p->host_targets),
+         AT(p->gradient_scale));
 }
 
 static void emit_forward(struct sft_pass *pass, struct head *h)
@@ -280,6 +281,7 @@ static bool make_ports(struct sft_pass *pass)
     *p = (struct sft_ports){
         .ids = sft_tape_buffer(pass->tape, SFT_HOST, SFT_PORT, rows * 4, "input_ids"),
         .targets = port(pass, rows * 4, "targets"),
+        .host_targets = sft_tape_buffer(pass->tape, SFT_HOST, SFT_PORT, rows * 4, "targets"),
         .positions = port(pass, rows * 4, "positions"),
         .documents = port(pass, ((uint64_t)pass->shape.documents + 1) * 4, "documents"),
         .inv_freq = port(pass, (uint64_t)pass->spec->head_size / 2 * 4, "inv_freq"),

@@ -29,6 +29,7 @@ enum sft_mode {
 struct sft_ports {
     int32_t ids;            /* int32 [rows], host memory */
     int32_t targets;        /* int32 [rows]: the next token, or SK_IGNORE_INDEX */
+    int32_t host_targets;   /* the same, host memory */
     int32_t positions;      /* int32 [rows]: index in the document */
     int32_t documents;      /* int32 [documents + 1]: first row of each; empty ones are welcome */
     int32_t inv_freq;       /* float [head_size / 2] */

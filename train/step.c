@@ -405,6 +405,7 @@ static int load_batch(struct sft_step *step, const struct program *p, const stru
         ids[row] = 0;
         step->targets[row] = SK_IGNORE_INDEX;
     }
+    memcpy(port(step, tape, ports->host_targets), step->targets, rows_bytes);
     fill_documents(step->documents, shape.documents, batch, shape);
     fill_positions(step->positions, step->documents, shape.documents);
     code = fill_port(step, tape, ports->targets, step->targets, rows_bytes, err);

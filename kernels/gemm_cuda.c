@@ -1,0 +1,32 @@
+#include "kernels/gemm_cuda.h"
+
+#include <limits.h>
+
+#include "kernels/cuda_private.h"
+
+static bool fits(const struct sk_gemm *g)
+{
+    return g->m <= INT_MAX && g->n <= INT_MAX && g->k <= INT_MAX && g->c_stride <= INT_MAX &&
+           g->a_stride <= INT_MAX && g->b_stride <= INT_MAX;
+}
+
+/* cuBLAS counts columns first: what is [m, n] here is [n, m] there. So it is asked for c turned,
+ * which is op(b) turned times op(a) turned: the operands change places, and an operand that does not
+ * lie turned here needs no turning there. */
+int sk_gemm_cuda(struct sk_ctx *ctx, const struct sk_gemm *g, struct sf_err *err)
+{
+    if (!fits(g))
+        return sf_fail(err, SF_EUNSUPPORTED, "a product of [%lld, %lld] by [%lld, %lld] is too big",
+                       (long long)g->m, (long long)g->k, (long long)g->k, (long long)g->n);
+    cublasStatus_t status =
+        cublasGemmEx(ctx->cuda->blas, g->b_turned ? CUBLAS_OP_T : CUBLAS_OP_N,
+                     g->a_turned ? CUBLAS_OP_T : CUBLAS_OP_N, (int)g->n, (int)g->m, (int)g->k,
+                     &g->alpha, g->b, CUDA_R_16BF, (int)g->b_stride, g->a, CUDA_R_16BF,
+                     (int)g->a_stride, &g->beta, g->c, g->c_float ? CUDA_R_32F : CUDA_R_16BF,
+                     (int)g->c_stride, CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT);
+    if (status == CUBLAS_STATUS_SUCCESS)
+        return SF_OK;
+    return sf_fail(err, SF_ECUDA, "cublasGemmEx of [%lld, %lld] by [%lld, %lld]: %s",
+                   (long long)g->m, (long long)g->k, (long long)g->k, (long long)g->n,
+                   cublasGetStatusString(status));
+}
