@@ -21,7 +21,6 @@ static int measure(struct evaluation *out, struct ft_model *m, const struct ft_o
     if (code)
         return code;
     struct sft_step_config config = {.spec = &m->spec,
-                                     .image = m->image,
                                      .lora = o->adapter ? &m->lora : NULL,
                                      .ops = m->ops,
                                      .ctx = m->ctx,
@@ -31,7 +30,7 @@ static int measure(struct evaluation *out, struct ft_model *m, const struct ft_o
     if (!code)
         code = sft_step_open(&step, &config, err);
     if (!code)
-        code = sft_step_allocate(step, err);
+        code = sft_step_allocate(step, m->image, err);
     double started = tool_now();
     if (!code)
         code = sft_evaluate(&out->loss, step, &batches, tool_interrupted, err);
@@ -83,7 +82,9 @@ static int evaluate(struct ft_model *m, const struct ft_options *o, struct sft_d
     struct evaluation e = {0};
     int code = ft_model_open(m, o, err);
     if (!code && o->adapter)
-        code = ft_model_lora(m, o, false, true, err);
+        code = ft_model_lora(m, o, false, err);
+    if (!code && o->adapter)
+        code = ft_model_fill_lora(m, o, false, err);
     if (!code)
         code = ft_model_data(data, m, o, &o->data, err);
     if (code)

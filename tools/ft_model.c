@@ -152,40 +152,34 @@ static int new_lora(struct ft_model *m, const struct ft_options *o, struct sf_er
     return sft_lora_plan(&m->lora, &m->arena, &m->spec, &config, err);
 }
 
-static int load_lora(struct ft_model *m, const char *directory, bool training, bool fill,
-                     struct sf_err *err)
+static int read_lora(struct ft_model *m, const char *directory, bool training, struct sf_err *err)
 {
-    struct sf_adapter adapter;
-    int code = sf_adapter_read(&adapter, &m->arena, directory, &m->spec, err);
-    if (!code) {
-        m->prefix = adapter.prefix;
-        code = sft_lora_plan_adapter(&m->lora, &m->arena, &m->spec, &adapter, err);
-    }
-    if (!code && training && adapter.dropout > 0)
+    int code = sf_adapter_read(&m->adapter, &m->arena, directory, &m->spec, err);
+    if (code)
+        return code;
+    m->prefix = m->adapter.prefix;
+    if (training && m->adapter.dropout > 0)
         fprintf(stderr, "%s: %s: lora_dropout %g is kept in the file but not applied in training\n",
-                FT_PROGRAM, directory, adapter.dropout);
-    if (!code && fill)
-        code = sft_lora_allocate(&m->lora, training, m->ops, m->ctx, err);
-    if (!code && fill)
-        code = sft_lora_load(&m->lora, &adapter, err);
-    if (!code && fill)
-        code = sft_lora_push(&m->lora, err);
-    return code;
+                FT_PROGRAM, directory, m->adapter.dropout);
+    return sft_lora_plan_adapter(&m->lora, &m->arena, &m->spec, &m->adapter, err);
 }
 
 int ft_model_lora(struct ft_model *model, const struct ft_options *options, bool training,
-                  bool fill, struct sf_err *err)
+                  struct sf_err *err)
 {
     const char *from = options->adapter ? options->adapter : options->init_adapter;
-    if (from)
-        return load_lora(model, from, training, fill, err);
-    int code = new_lora(model, options, err);
-    if (!code && fill)
-        code = sft_lora_allocate(&model->lora, training, model->ops, model->ctx, err);
-    if (code || !fill)
-        return code;
-    sft_lora_init(&model->lora, (uint64_t)options->seed);
-    return sft_lora_push(&model->lora, err);
+    return from ? read_lora(model, from, training, err) : new_lora(model, options, err);
+}
+
+int ft_model_fill_lora(struct ft_model *model, const struct ft_options *options, bool training,
+                       struct sf_err *err)
+{
+    int code = sft_lora_allocate(&model->lora, training, model->ops, model->ctx, err);
+    if (!code && model->adapter.modules)
+        code = sft_lora_load(&model->lora, &model->adapter, err);
+    else if (!code)
+        sft_lora_init(&model->lora, (uint64_t)options->seed);
+    return code ? code : sft_lora_push(&model->lora, err);
 }
 
 enum sf_adapter_prefix ft_model_prefix(const struct ft_model *model,

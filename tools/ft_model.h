@@ -18,6 +18,7 @@ struct ft_model {
     struct sft_backend *backend;
     const struct sk_ops *ops; /* the back end's */
     struct sk_ctx *ctx;
+    struct sf_adapter adapter;     /* one that was read; else without modules */
     struct sft_lora lora;          /* without modules until one of the calls below */
     enum sf_adapter_prefix prefix; /* the checkpoint's, or that of the adapter that was read */
 };
@@ -32,10 +33,12 @@ int ft_model_load(struct ft_model *model, const struct ft_options *options, stru
 int ft_model_data(struct sft_dataset *out, const struct ft_model *model,
                   const struct ft_options *options, const struct tool_list *files,
                   struct sf_err *err);
-/* Lists the modules of a new adapter, or of --init-adapter or --adapter; `fill`: also allocates,
- * and starts or loads A and B. */
+/* Lists the modules of a new adapter, or of --init-adapter or --adapter. */
 int ft_model_lora(struct ft_model *model, const struct ft_options *options, bool training,
-                  bool fill, struct sf_err *err);
+                  struct sf_err *err);
+/* Allocates what was listed, and starts or loads A and B. */
+int ft_model_fill_lora(struct ft_model *model, const struct ft_options *options, bool training,
+                       struct sf_err *err);
 /* The key names for the adapter: --adapter-class, else those of the adapter that was read, else the
  * checkpoint's own. */
 enum sf_adapter_prefix ft_model_prefix(const struct ft_model *model,

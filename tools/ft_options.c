@@ -37,6 +37,7 @@ static void set_defaults(struct ft_options *o)
 {
     *o = (struct ft_options){.threads = sf_cpu_count(),
                              .device_name = "auto",
+                             .recompute_name = "auto",
                              .text_mode_name = "blocks",
                              .max_seq_length = 1024,
                              .lora_r = 16,
@@ -114,6 +115,12 @@ static int list_options(struct tool_option out[MOST_OPTIONS], struct ft_options 
         {P | T,
          {"gradient-checkpointing", 0, TOOL_FLAG, &o->gradient_checkpointing, NULL,
           "less memory: layers are computed again for the backward"}},
+        {P | T,
+         {"recompute", 0, TOOL_STRING, &o->recompute_name, "WHAT",
+          "made again in the backward: none, selective, full, or auto: as little as fits (auto)"}},
+        {P | T,
+         {"vram-limit", 0, TOOL_STRING, &o->vram_limit_text, "SIZE",
+          "use no more of the card than this: 64GB, 60GiB (all of it)"}},
         {P | T, {"num-train-epochs", 0, TOOL_DOUBLE, &o->epochs, "X", "(3)"}},
         {P | T,
          {"max-steps", 0, TOOL_INT, &o->max_steps, "N",
@@ -225,7 +232,17 @@ static int read_names(struct ft_options *o)
                           o->adapter_class);
     if (o->lora_dropout != 0)
         return tool_usage(FT_PROGRAM, "--lora-dropout is %g; only 0 is supported", o->lora_dropout);
-    o->policy = o->gradient_checkpointing ? SFT_POLICY_LAYERS : SFT_POLICY_NONE;
+    if (!sft_recompute_from_name(&o->recompute, o->recompute_name))
+        return tool_usage(FT_PROGRAM, "--recompute is none, selective, full or auto, not \"%s\"",
+                          o->recompute_name);
+    if (o->gradient_checkpointing && o->recompute == SFT_RECOMPUTE_AUTO)
+        o->recompute = SFT_RECOMPUTE_FULL;
+    if (o->gradient_checkpointing && o->recompute != SFT_RECOMPUTE_FULL)
+        return tool_usage(FT_PROGRAM, "--gradient-checkpointing is --recompute full, not %s",
+                          o->recompute_name);
+    if (o->vram_limit_text && !tool_size_from_text(&o->vram_limit, o->vram_limit_text))
+        return tool_usage(FT_PROGRAM, "--vram-limit \"%s\" is no size such as 64GB or 60GiB",
+                          o->vram_limit_text);
     return TOOL_DONE;
 }
 

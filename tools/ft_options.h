@@ -42,7 +42,9 @@ struct ft_options {
     enum sft_schedule_kind schedule;
     double weight_decay, beta1, beta2, epsilon, max_grad_norm;
     bool gradient_checkpointing;
-    enum sft_policy policy;
+    const char *recompute_name, *vram_limit_text;
+    enum sft_recompute recompute;
+    uint64_t vram_limit; /* 0: what the card has */
     /* probe */
     const char *inputs, *output;
     bool grads;

@@ -2,6 +2,7 @@
 #include <stdio.h>
 
 #include "libformat/base/json.h"
+#include "tools/ft_fit.h"
 #include "tools/ft_verbs.h"
 
 /* One line of the plan; what is zero is left out. */
@@ -34,7 +35,24 @@ static void print_step(const struct sft_plan *p)
         line(p->top[i].name, p->top[i].bytes);
 }
 
-static void print_text(const struct sft_plan *p, const struct sft_trainer *trainer)
+static void print_device(const struct sft_plan *p, const struct ft_fit *fit)
+{
+    uint64_t bytes = ft_fit_bytes(fit, p);
+    printf("on the card\n");
+    line("CUDA and other programs", fit->library_bytes);
+    line("cuBLAS workspace", fit->workspace_bytes);
+    line("weights", fit->weight_bytes);
+    line("adapter and optimizer", fit->adapter_bytes);
+    line("a step's block", p->step_bytes);
+    line("reserve for kernels loaded later", fit->reserve_bytes);
+    line("the card in all", bytes);
+    if (fit->total_bytes)
+        line("left of it", fit->total_bytes - bytes);
+    line("pinned on the host", p->host_bytes);
+}
+
+static void print_text(const struct sft_plan *p, const struct ft_fit *fit,
+                       const struct sft_trainer *trainer)
 {
     char text[TOOL_SIZE_TEXT];
     print_weights(p);
@@ -43,12 +61,29 @@ static void print_text(const struct sft_plan *p, const struct sft_trainer *train
     line("gradients", p->adapter_gradient_bytes);
     line("moments", p->adapter_moment_bytes);
     print_step(p);
+    if (fit->device)
+        print_device(p, fit);
     printf("total %llu bytes, %s; %lld steps\n", (unsigned long long)p->total_bytes,
            tool_size(text, p->total_bytes), (long long)sft_trainer_steps(trainer));
 }
 
-static int print_json(const struct sft_plan *p, const struct sft_trainer *trainer,
-                      struct sf_err *err)
+static void write_device(struct sf_json_writer *w, const struct sft_plan *p,
+                         const struct ft_fit *fit)
+{
+    sf_json_write_object(w, "device");
+    sf_json_write_int(w, "library_bytes", (int64_t)fit->library_bytes);
+    sf_json_write_int(w, "workspace_bytes", (int64_t)fit->workspace_bytes);
+    sf_json_write_int(w, "weight_bytes", (int64_t)fit->weight_bytes);
+    sf_json_write_int(w, "adapter_bytes", (int64_t)fit->adapter_bytes);
+    sf_json_write_int(w, "step_bytes", (int64_t)p->step_bytes);
+    sf_json_write_int(w, "reserve_bytes", (int64_t)fit->reserve_bytes);
+    sf_json_write_int(w, "bytes", (int64_t)ft_fit_bytes(fit, p));
+    sf_json_write_int(w, "total_bytes", (int64_t)fit->total_bytes);
+    sf_json_write_end(w, '}');
+}
+
+static int print_json(const struct sft_plan *p, const struct ft_fit *fit,
+                      const struct sft_trainer *trainer, struct sf_err *err)
 {
     struct sf_arena arena = {0};
     struct sf_json_writer w;
@@ -71,7 +106,10 @@ static int print_json(const struct sft_plan *p, const struct sft_trainer *traine
     for (int k = 0; k < SFT_KIND_COUNT; k++)
         sf_json_write_int(&w, sft_kind_name((enum sft_kind)k), (int64_t)p->peak_kind[k]);
     sf_json_write_end(&w, '}');
+    sf_json_write_int(&w, "host_bytes", (int64_t)p->host_bytes);
     sf_json_write_int(&w, "total_bytes", (int64_t)p->total_bytes);
+    if (fit->device)
+        write_device(&w, p, fit);
     sf_json_write_int(&w, "steps", sft_trainer_steps(trainer));
     sf_json_write_end(&w, '}');
     int code = sf_json_write_finish(&text, NULL, &w, err);
@@ -106,7 +144,7 @@ static int plan(struct ft_model *m, const struct ft_options *o, struct sft_datas
     struct sft_dataset full = {0};
     int code = ft_model_open(m, o, err);
     if (!code)
-        code = ft_model_lora(m, o, true, false, err);
+        code = ft_model_lora(m, o, true, err);
     if (!code)
         code = o->data.count ? ft_model_data(data, m, o, &o->data, err)
                              : stand_in(&full, &m->arena, o, err);
@@ -115,9 +153,12 @@ static int plan(struct ft_model *m, const struct ft_options *o, struct sft_datas
     if (code)
         return code;
     struct sft_trainer *trainer;
+    struct ft_fit fit;
     struct sft_trainer_config config =
         ft_trainer_config(m, o, o->data.count ? data : &full, o->eval_data.count ? eval : NULL);
-    code = sft_trainer_open(&trainer, &config, err);
+    code = ft_fit_measure(&fit, m, o, err);
+    if (!code)
+        code = ft_fit_trainer(&trainer, &fit, &config, err);
     if (code)
         return code;
     struct sft_plan p = {0};
@@ -125,9 +166,9 @@ static int plan(struct ft_model *m, const struct ft_options *o, struct sft_datas
     sft_trainer_plan(&p, trainer);
     sft_plan_total(&p);
     if (o->json)
-        code = print_json(&p, trainer, err);
+        code = print_json(&p, &fit, trainer, err);
     else
-        print_text(&p, trainer);
+        print_text(&p, &fit, trainer);
     sft_trainer_close(trainer);
     return code;
 }

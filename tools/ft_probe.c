@@ -112,7 +112,9 @@ int ft_probe(const struct ft_options *options, struct sf_err *err)
     if (!code)
         code = ft_model_open(&model, options, err);
     if (!code && options->adapter)
-        code = ft_model_lora(&model, options, options->grads, true, err);
+        code = ft_model_lora(&model, options, options->grads, err);
+    if (!code && options->adapter)
+        code = ft_model_fill_lora(&model, options, options->grads, err);
     if (!code)
         code = ft_model_load(&model, options, err);
     if (!code)

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "libformat/base/file.h"
+#include "tools/ft_fit.h"
 #include "tools/ft_verbs.h"
 
 /* ---- what it says while it runs ---- */
@@ -84,7 +85,6 @@ struct sft_trainer_config ft_trainer_config(struct ft_model *model,
     const char *base = o->base_model ? o->base_model : sf_map_summary(model->map)->model_id;
     return (struct sft_trainer_config){
         .spec = &model->spec,
-        .image = model->image,
         .lora = &model->lora,
         .ops = model->ops,
         .ctx = model->ctx,
@@ -108,7 +108,7 @@ struct sft_trainer_config ft_trainer_config(struct ft_model *model,
         .max_grad_norm = (float)o->max_grad_norm,
         .eval_steps = o->eval_steps,
         .save_steps = o->save_steps,
-        .policy = o->policy,
+        .policy = sft_policy_of(o->recompute, model->spec.layers),
         .output = {.directory = o->output_dir,
                    .base_model = base ? base : "",
                    .prefix = ft_model_prefix(model, o)},
@@ -129,35 +129,66 @@ static void report(const struct ft_options *o, const struct sft_trainer_result *
     printf("adapter in %s\n", o->output_dir);
 }
 
-static int run(struct ft_model *m, const struct ft_options *o, const struct sft_dataset *data,
-               const struct sft_dataset *eval, struct sf_err *err)
+/* Sizes, and what is made again, before anything is loaded. */
+static void tell_plan(const struct ft_model *m, const struct ft_fit *fit,
+                      const struct sft_trainer *trainer)
 {
-    struct progress progress = {
-        .terminal = isatty(2) == 1, .every = o->logging_steps, .started = tool_now()};
-    struct sft_trainer_config config = ft_trainer_config(m, o, data, eval);
+    struct sft_plan plan = {0};
+    char text[5][TOOL_SIZE_TEXT], again[FT_POLICY_TEXT];
+    sft_plan_weights(&plan, m->map);
+    sft_trainer_plan(&plan, trainer);
+    sft_plan_total(&plan);
+    fprintf(stderr, "%lld trainable parameters in %lld modules; %lld steps; ",
+            (long long)m->lora.trained, (long long)m->lora.modules,
+            (long long)sft_trainer_steps(trainer));
+    if (fit->device)
+        fprintf(stderr, "%s of %s planned: %s weights, %s adapter, %s step",
+                tool_size(text[0], ft_fit_bytes(fit, &plan)), tool_size(text[1], fit->total_bytes),
+                tool_size(text[2], fit->weight_bytes), tool_size(text[3], fit->adapter_bytes),
+                tool_size(text[4], plan.step_bytes));
+    else
+        fprintf(stderr, "%s planned", tool_size(text[0], plan.total_bytes));
+    fprintf(stderr, "\nmade again in the backward: %s\n",
+            ft_policy_text(again, sft_trainer_policy(trainer), m->spec.layers));
+}
+
+static int run(struct ft_model *m, const struct ft_options *o, struct sft_trainer *trainer,
+               struct progress *progress, struct sf_err *err)
+{
     struct sft_trainer_result result;
-    struct sft_trainer *trainer;
+    tool_catch_signals();
+    progress->started = tool_now();
+    int code = sft_trainer_run(&result, trainer, m->image, err);
+    end_line(progress);
+    if (!code)
+        report(o, &result);
+    return code;
+}
+
+/* All sizes are known, and the plan fits, before a byte of the weights is read. */
+static int plan_and_run(struct ft_model *m, const struct ft_options *o,
+                        const struct sft_dataset *data, const struct sft_dataset *eval,
+                        struct sf_err *err)
+{
+    struct progress progress = {.terminal = isatty(2) == 1, .every = o->logging_steps};
+    struct sft_trainer_config config = ft_trainer_config(m, o, data, eval);
+    struct sft_trainer *trainer = NULL;
+    struct ft_fit fit;
     config.on_step = on_step;
     config.on_eval = on_eval;
     config.context = &progress;
     config.interrupted = tool_interrupted;
-    int code = sft_trainer_open(&trainer, &config, err);
-    if (code)
-        return code;
-    struct sft_plan plan = {0};
-    char total[TOOL_SIZE_TEXT];
-    sft_plan_weights(&plan, m->map);
-    sft_trainer_plan(&plan, trainer);
-    sft_plan_total(&plan);
-    fprintf(stderr, "%lld trainable parameters in %lld modules; %lld steps; %s planned\n",
-            (long long)m->lora.trained, (long long)m->lora.modules,
-            (long long)sft_trainer_steps(trainer), tool_size(total, plan.total_bytes));
-    tool_catch_signals();
-    progress.started = tool_now();
-    code = sft_trainer_run(&result, trainer, err);
-    end_line(&progress);
+    int code = ft_fit_measure(&fit, m, o, err);
     if (!code)
-        report(o, &result);
+        code = ft_fit_trainer(&trainer, &fit, &config, err);
+    if (!code) {
+        tell_plan(m, &fit, trainer);
+        code = ft_model_load(m, o, err);
+    }
+    if (!code)
+        code = ft_model_fill_lora(m, o, true, err);
+    if (!code)
+        code = run(m, o, trainer, &progress, err);
     sft_trainer_close(trainer);
     return code;
 }
@@ -168,7 +199,7 @@ static int train(struct ft_model *m, const struct ft_options *o, struct sf_err *
     bool evaluating = o->eval_data.count > 0;
     int code = ft_model_open(m, o, err);
     if (!code)
-        code = ft_model_lora(m, o, true, true, err);
+        code = ft_model_lora(m, o, true, err);
     if (!code)
         code = ft_model_data(&data, m, o, &o->data, err);
     if (!code && evaluating)
@@ -177,10 +208,8 @@ static int train(struct ft_model *m, const struct ft_options *o, struct sf_err *
         ft_describe_data("data", &data);
         if (evaluating)
             ft_describe_data("held-out data", &eval);
-        code = ft_model_load(m, o, err);
+        code = plan_and_run(m, o, &data, evaluating ? &eval : NULL, err);
     }
-    if (!code)
-        code = run(m, o, &data, evaluating ? &eval : NULL, err);
     sft_dataset_free(&data);
     sft_dataset_free(&eval);
     return code;

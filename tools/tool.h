@@ -71,6 +71,8 @@ void tool_catch_signals(void);
 bool tool_interrupted(void);
 
 /* "60.4 GB", "1.2 MB", "512 B" (decimal units) into text. */
+/* "1500000000", "1.5GB" (powers of 1000), "80GiB" (of 1024); false when it is no such size. */
+bool tool_size_from_text(uint64_t *out, const char *text);
 enum { TOOL_SIZE_TEXT = 16 };
 const char *tool_size(char *text, uint64_t bytes);
 

@@ -1,4 +1,6 @@
 #include <stdio.h>
+#include <stdlib.h>
+#include <strings.h>
 #include <unistd.h>
 
 #include "libformat/base/clock.h"
@@ -9,6 +11,27 @@ static const double TERMINAL_INTERVAL = 0.1, LOG_INTERVAL = 10; /* seconds betwe
 double tool_now(void)
 {
     return sf_clock_seconds();
+}
+
+bool tool_size_from_text(uint64_t *out, const char *text)
+{
+    static const struct {
+        const char *name;
+        double bytes;
+    } unit[] = {{"", 1},      {"B", 1},        {"KB", 1e3},     {"MB", 1e6},     {"GB", 1e9},
+                {"TB", 1e12}, {"KiB", 0x1p10}, {"MiB", 0x1p20}, {"GiB", 0x1p30}, {"TiB", 0x1p40}};
+    char *end;
+    double number = strtod(text, &end);
+    if (end == text || !(number >= 0))
+        return false;
+    for (size_t i = 0; i < sizeof unit / sizeof unit[0]; i++) {
+        double bytes = number * unit[i].bytes;
+        if (strcasecmp(end, unit[i].name) != 0 || bytes >= 0x1p63)
+            continue;
+        *out = (uint64_t)bytes;
+        return true;
+    }
+    return false;
 }
 
 const char *tool_size(char *text, uint64_t bytes)

@@ -51,6 +51,7 @@ static int open_cuda(struct sft_backend *b, enum sft_device_kind kind, int threa
     struct sk_device_info before, after;
     b->ops = sk_ops_cuda();
     b->info.name = "cuda";
+    b->info.workspace_bytes = sk_cuda_bytes();
     b->ctx.threads = threads;
     if (b->planning && kind == SFT_DEVICE_CUDA)
         return SF_OK;
@@ -71,7 +72,8 @@ static int open_cuda(struct sft_backend *b, enum sft_device_kind kind, int threa
     b->info = (struct sft_backend_info){.name = b->name,
                                         .total_bytes = after.total_bytes,
                                         .free_bytes = after.free_bytes,
-                                        .library_bytes = after.total_bytes - after.free_bytes};
+                                        .library_bytes = after.total_bytes - after.free_bytes,
+                                        .workspace_bytes = sk_cuda_bytes()};
     return SF_OK;
 }
 

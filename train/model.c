@@ -203,7 +203,7 @@ static void emit_layer(struct sft_pass *pass, struct sft_layer_pass *l, int32_t 
     l->norm1 = sft_pass_weight(pass, SF_PART_INPUT_NORM);
     sft_norm_forward(pass, l->n1, l->x, l->rstd1, x, delta, l->norm1);
     sft_attention_emit_forward(pass, l);
-    l->xm = sft_pass_activation(pass, SFT_ACTIVATION, hidden, "middle");
+    l->xm = sft_pass_activation(pass, SFT_ACTIVATION_MIDDLE, hidden, "middle");
     l->n2 = sft_pass_activation(pass, SFT_ACTIVATION, hidden, "post_norm");
     l->rstd2 = sft_pass_small(pass, rows, "post_norm.rstd");
     l->norm2 = sft_pass_weight(pass, SF_PART_POST_NORM);

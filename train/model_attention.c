@@ -42,9 +42,9 @@ static void emit_qkv(struct sft_pass *pass, struct sft_layer_pass *l)
 {
     const struct sf_model_spec *spec = pass->spec;
     int64_t kv = spec->kv_heads * spec->head_size;
-    l->q = sft_pass_activation(pass, SFT_ACTIVATION, spec->heads * spec->head_size, "q");
-    l->k = sft_pass_activation(pass, SFT_ACTIVATION, kv, "k");
-    l->v = sft_pass_activation(pass, SFT_ACTIVATION, kv, "v");
+    l->q = sft_pass_activation(pass, SFT_ACTIVATION_ATTENTION, spec->heads * spec->head_size, "q");
+    l->k = sft_pass_activation(pass, SFT_ACTIVATION_ATTENTION, kv, "k");
+    l->v = sft_pass_activation(pass, SFT_ACTIVATION_ATTENTION, kv, "v");
     l->wq.offsets = l->wk.offsets = l->wv.offsets = l->wo.offsets = SFT_NONE;
     l->wq.host_offsets = l->wk.host_offsets = l->wv.host_offsets = l->wo.host_offsets = SFT_NONE;
     sft_linear_forward(pass, &l->wq, SF_PART_Q, AT(l->q), AT(l->n1));
@@ -65,7 +65,8 @@ void sft_attention_emit_forward(struct sft_pass *pass, struct sft_layer_pass *l)
 {
     const struct sf_model_spec *spec = pass->spec;
     emit_qkv(pass, l);
-    l->o = sft_pass_activation(pass, SFT_ACTIVATION, spec->heads * spec->head_size, "attention");
+    l->o = sft_pass_activation(pass, SFT_ACTIVATION_ATTENTION, spec->heads * spec->head_size,
+                               "attention");
     l->lse = sft_pass_small(pass, pass->shape.rows * spec->heads, "attention.lse");
     struct sk_attention_forward args = {.shape = attention_shape(pass, l)};
     EMIT(pass, SK_ATTENTION_FORWARD, args, AT(l->o), AT(l->lse), AT(l->q), AT(l->k), AT(l->v),

@@ -4,17 +4,27 @@
 
 struct mlp_parts { /* which weights an MLP has, and its buffers' names */
     enum sf_part gate, up, down;
+    enum sft_kind kind; /* of gate_up */
     const char *gate_up, *h, *y;
 };
 
-static const struct mlp_parts shared_parts = {SF_PART_SHARED_GATE, SF_PART_SHARED_UP,
-                                              SF_PART_SHARED_DOWN, "shared.gate_up",
-                                              "shared.h",          "shared"};
+static const struct mlp_parts shared_parts = {SF_PART_SHARED_GATE,
+                                              SF_PART_SHARED_UP,
+                                              SF_PART_SHARED_DOWN,
+                                              SFT_ACTIVATION_MLP,
+                                              "shared.gate_up",
+                                              "shared.h",
+                                              "shared"};
 static const struct mlp_parts dense_parts = {
-    SF_PART_DENSE_GATE, SF_PART_DENSE_UP, SF_PART_DENSE_DOWN, "dense.gate_up", "dense.h", "dense"};
-static const struct mlp_parts expert_parts = {SF_PART_EXPERT_GATE, SF_PART_EXPERT_UP,
-                                              SF_PART_EXPERT_DOWN, "experts.gate_up",
-                                              "experts.h",         "experts"};
+    SF_PART_DENSE_GATE, SF_PART_DENSE_UP, SF_PART_DENSE_DOWN, SFT_ACTIVATION_MLP, "dense.gate_up",
+    "dense.h",          "dense"};
+static const struct mlp_parts expert_parts = {SF_PART_EXPERT_GATE,
+                                              SF_PART_EXPERT_UP,
+                                              SF_PART_EXPERT_DOWN,
+                                              SFT_ACTIVATION_EXPERTS,
+                                              "experts.gate_up",
+                                              "experts.h",
+                                              "experts"};
 
 static struct sft_ref up_half(const struct sft_pass *pass, const struct sft_mlp *mlp)
 {
@@ -25,7 +35,7 @@ static void mlp_forward(struct sft_pass *pass, struct sft_mlp *mlp, const struct
                         int32_t x, struct sft_ref offsets, struct sft_ref host_offsets)
 {
     mlp->width = sf_spec_shape(pass->spec, parts->gate).dim[0];
-    mlp->gate_up = sft_pass_activation(pass, SFT_ACTIVATION, 2 * mlp->width, parts->gate_up);
+    mlp->gate_up = sft_pass_activation(pass, parts->kind, 2 * mlp->width, parts->gate_up);
     mlp->gate.offsets = mlp->up.offsets = mlp->down.offsets = offsets;
     mlp->gate.host_offsets = mlp->up.host_offsets = mlp->down.host_offsets = host_offsets;
     mlp->gate.y_stride = mlp->up.y_stride = 2 * mlp->width;

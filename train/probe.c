@@ -163,14 +163,13 @@ static int open_step(struct run *run, enum sft_mode mode, struct sf_err *err)
     struct sft_program program = {{run->sequences * run->length, run->sequences, run->length},
                                   mode};
     struct sft_step_config config = {.spec = c->spec,
-                                     .image = c->image,
                                      .lora = c->lora,
                                      .ops = c->ops,
                                      .ctx = c->ctx,
                                      .program = &program,
                                      .programs = 1};
     int code = sft_step_open(&run->step, &config, err);
-    return code ? code : sft_step_allocate(run->step, err);
+    return code ? code : sft_step_allocate(run->step, c->image, err);
 }
 
 static int run_probe(struct run *run, const int32_t *ids, const int32_t *labels, struct sf_err *err)

@@ -18,6 +18,7 @@ struct program {
 struct sft_step {
     struct sf_arena arena; /* tapes and what goes with them */
     struct sft_step_config config;
+    const struct sft_image *image; /* NULL until allocated */
     struct program *program;
     struct sft_tape zero, update; /* of the adapter; without nodes where there is none */
     int32_t norm, clip, hyper;    /* ports of `update` */
@@ -30,12 +31,12 @@ struct sft_step {
 
 /* ---- opening ---- */
 
-static int open_program(struct sft_step *step, struct program *program, struct sft_program wanted,
+static int open_program(struct program *program, struct sf_arena *arena,
+                        const struct sft_step_config *c, struct sft_program wanted,
                         struct sf_err *err)
 {
-    const struct sft_step_config *c = &step->config;
     program->wanted = wanted;
-    sft_tape_begin(&program->tape, &step->arena);
+    sft_tape_begin(&program->tape, arena);
     int code = sft_model_emit(&program->tape, &program->ports, c->ops, c->spec, c->lora,
                               wanted.shape, wanted.mode, err);
     if (code)
@@ -114,7 +115,7 @@ static int open_tapes(struct sft_step *step, struct sf_err *err)
     sf_rope_frequencies(step->inv_freq, &c->spec->rope, c->spec->head_size);
     int code = SF_OK;
     for (int64_t i = 0; !code && i < c->programs; i++) {
-        code = open_program(step, &step->program[i], c->program[i], err);
+        code = open_program(&step->program[i], &step->arena, c, c->program[i], err);
         take_larger(&step->block_bytes, step->program[i].tape.step_bytes);
         take_larger(&step->host_bytes, step->program[i].tape.host_bytes);
     }
@@ -128,6 +129,65 @@ static int open_tapes(struct sft_step *step, struct sf_err *err)
     return code;
 }
 
+/* ---- fitting into a limit ---- */
+
+/* Bytes of the step block when `policy` is taken, by emitting everything for a moment. */
+static int measure_policy(uint64_t *bytes, const struct sft_step_config *config,
+                          struct sft_policy policy, struct sf_err *err)
+{
+    struct sft_step_config trial = *config;
+    int code = SF_OK;
+    *bytes = 0;
+    trial.policy = policy;
+    for (int64_t i = 0; !code && i < config->programs; i++) {
+        struct sf_arena arena = {0};
+        struct program program = {0};
+        code = open_program(&program, &arena, &trial, config->program[i], err);
+        take_larger(bytes, program.tape.step_bytes);
+        sf_arena_free(&arena);
+    }
+    return code;
+}
+
+/* Makes again what either does. */
+static struct sft_policy both(struct sft_policy a, struct sft_policy b)
+{
+    for (int k = 0; k < SFT_ACTIVATION_KINDS; k++)
+        a.again[k] = a.again[k] < b.again[k] ? b.again[k] : a.again[k];
+    return a;
+}
+
+/* The first step of the walk from keeping all to keeping nothing that fits (bisection: the block
+ * shrinks along the walk). */
+static int fit_policy(struct sft_step_config *c, struct sf_err *err)
+{
+    int64_t layers = c->spec->layers, low = 0, high = sft_policy_steps(layers) - 1;
+    uint64_t bytes;
+    int code = measure_policy(&bytes, c, c->policy, err);
+    if (code || bytes <= c->limit)
+        return code;
+    code = measure_policy(&bytes, c, sft_policy_step(high, layers), err);
+    if (code)
+        return code;
+    if (bytes > c->limit)
+        return sf_fail(err, SF_ENOMEM,
+                       "a step takes at least %llu bytes beside weights and adapter, there is room "
+                       "for %llu",
+                       (unsigned long long)bytes, (unsigned long long)c->limit);
+    while (low + 1 < high) { /* `low` does not fit, `high` does */
+        int64_t middle = (low + high) / 2;
+        code = measure_policy(&bytes, c, both(c->policy, sft_policy_step(middle, layers)), err);
+        if (code)
+            return code;
+        if (bytes <= c->limit)
+            high = middle;
+        else
+            low = middle;
+    }
+    c->policy = both(c->policy, sft_policy_step(high, layers));
+    return SF_OK;
+}
+
 int sft_step_open(struct sft_step **out, const struct sft_step_config *config, struct sf_err *err)
 {
     void *memory;
@@ -137,7 +197,10 @@ int sft_step_open(struct sft_step **out, const struct sft_step_config *config, s
         return code;
     struct sft_step *step = memory;
     step->config = *config;
-    code = open_tapes(step, err);
+    if (config->limit)
+        code = fit_policy(&step->config, err);
+    if (!code)
+        code = open_tapes(step, err);
     if (code)
         sft_step_close(step);
     else
@@ -183,8 +246,14 @@ uint64_t sft_step_host_bytes(const struct sft_step *step)
     return step->host_bytes;
 }
 
-int sft_step_allocate(struct sft_step *step, struct sf_err *err)
+struct sft_policy sft_step_policy(const struct sft_step *step)
 {
+    return step->config.policy;
+}
+
+int sft_step_allocate(struct sft_step *step, const struct sft_image *image, struct sf_err *err)
+{
+    step->image = image;
     const struct sft_step_config *c = &step->config;
     const struct sk_memory *memory = c->ops->memory;
     int code = memory->allocate(&step->block, c->ctx, SK_PLACE_OPS, step->block_bytes,
@@ -207,7 +276,7 @@ static void *resolve(const struct sft_step *step, const struct sft_tape *tape, s
     } weight;
     switch (b->class) {
     case SFT_WEIGHT:
-        weight.read = sft_image_matrices(step->config.image, b->role);
+        weight.read = sft_image_matrices(step->image, b->role);
         return weight.pointer;
     case SFT_ADAPTER:
         return (unsigned char *)step->config.lora->block + b->offset + ref.offset;

@@ -31,11 +31,11 @@ struct sft_program { /* a tape that the run will want */
 
 struct sft_step_config {
     const struct sf_model_spec *spec;
-    const struct sft_image *image;
     struct sft_lora *lora; /* NULL: the bare model; must be allocated before the first run */
     const struct sk_ops *ops;
     struct sk_ctx *ctx;
-    enum sft_policy policy;
+    struct sft_policy policy;          /* what is made again in the backward */
+    uint64_t limit;                    /* most bytes of the step block; 0: any. See sft_step_open */
     const struct sft_program *program; /* [programs] */
     int64_t programs;
     double beta1, beta2, epsilon, weight_decay; /* AdamW */
@@ -50,12 +50,16 @@ struct sft_loss {
 };
 
 /* Emits and packs; the step block is not allocated yet. Everything in `config` outlives the step.
- */
+ * With a limit, more is made again than the policy asks for until the block fits: as little as
+ * possible. SF_ENOMEM with both sizes when it never does. */
 int sft_step_open(struct sft_step **out, const struct sft_step_config *config, struct sf_err *err);
 void sft_step_close(struct sft_step *step); /* NULL is welcome */
 /* Adds this step's tapes and its adapter to a plan. */
 void sft_step_plan(struct sft_plan *plan, const struct sft_step *step);
-int sft_step_allocate(struct sft_step *step, struct sf_err *err);
+/* The policy that was taken. */
+struct sft_policy sft_step_policy(const struct sft_step *step);
+/* The blocks; from then on steps run, over the weights of `image`, which outlives the step. */
+int sft_step_allocate(struct sft_step *step, const struct sft_image *image, struct sf_err *err);
 /* Of the step block, and of the host block beside it. */
 uint64_t sft_step_bytes(const struct sft_step *step);
 uint64_t sft_step_host_bytes(const struct sft_step *step);

@@ -92,11 +92,11 @@ static int open_step(struct sft_trainer *t, struct sf_err *err)
     if (c->eval)
         programs += sft_batch_form_programs(t->program + programs, &t->eval.form, SFT_EVAL);
     struct sft_step_config config = {.spec = c->spec,
-                                     .image = c->image,
                                      .lora = c->lora,
                                      .ops = c->ops,
                                      .ctx = c->ctx,
                                      .policy = c->policy,
+                                     .limit = c->limit,
                                      .program = t->program,
                                      .programs = programs,
                                      .beta1 = c->beta1,
@@ -314,11 +314,17 @@ static int open_metrics(struct sft_trainer *t, struct sf_err *err)
     return code;
 }
 
-int sft_trainer_run(struct sft_trainer_result *out, struct sft_trainer *trainer, struct sf_err *err)
+struct sft_policy sft_trainer_policy(const struct sft_trainer *trainer)
+{
+    return sft_step_policy(trainer->step);
+}
+
+int sft_trainer_run(struct sft_trainer_result *out, struct sft_trainer *trainer,
+                    const struct sft_image *image, struct sf_err *err)
 {
     double started = sf_clock_seconds();
     *out = (struct sft_trainer_result){.eval_before = NAN, .eval_after = NAN};
-    int code = sft_step_allocate(trainer->step, err);
+    int code = sft_step_allocate(trainer->step, image, err);
     if (!code)
         code = open_metrics(trainer, err);
     if (!code)

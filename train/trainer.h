@@ -16,7 +16,6 @@
 
 struct sft_trainer_config {
     const struct sf_model_spec *spec;
-    const struct sft_image *image;
     struct sft_lora *lora; /* planned; for a run allocated (training) and filled */
     const struct sk_ops *ops;
     struct sk_ctx *ctx;
@@ -33,7 +32,8 @@ struct sft_trainer_config {
     double beta1, beta2, epsilon, weight_decay;
     float max_grad_norm;            /* 0: no clipping */
     int64_t eval_steps, save_steps; /* 0: never in between */
-    enum sft_policy policy;
+    struct sft_policy policy;
+    uint64_t limit;               /* of the step block: step.h */
     struct sft_checkpoint output; /* directory, base model, prefix; its spec is the one above */
     /* After each step and evaluation, may be NULL; `context` goes with them. */
     void (*on_step)(void *context, const struct sft_metrics_step *row, int64_t steps);
@@ -63,9 +63,10 @@ void sft_trainer_close(struct sft_trainer *trainer); /* NULL is welcome */
 void sft_trainer_plan(struct sft_plan *plan, const struct sft_trainer *trainer);
 int64_t sft_trainer_steps(const struct sft_trainer *trainer);
 int64_t sft_trainer_warmup(const struct sft_trainer *trainer);
-/* The whole run. SF_ENUMERIC names the step whose loss or gradient is not finite; checkpoints that
+struct sft_policy sft_trainer_policy(const struct sft_trainer *trainer);
+/* The whole run, over the weights of `image`. SF_ENUMERIC names the step whose loss or gradient is not finite; checkpoints that
  * were written before stay. Being interrupted is no error: the step is finished and saved. */
 int sft_trainer_run(struct sft_trainer_result *out, struct sft_trainer *trainer,
-                    struct sf_err *err);
+                    const struct sft_image *image, struct sf_err *err);
 
 #endif

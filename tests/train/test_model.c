@@ -22,12 +22,12 @@ static void teardown(void)
 
 static void make_tape(struct sft_tape *tape, struct sft_ports *ports,
                       const struct sf_model_spec *spec, const struct sft_lora *lora,
-                      struct sft_shape shape, enum sft_mode mode, enum sft_policy policy)
+                      struct sft_shape shape, enum sft_mode mode, enum sft_recompute recompute)
 {
     struct sf_err err = {0};
     sft_tape_begin(tape, &arena);
     assert_ok(sft_model_emit(tape, ports, sk_ops_cpu(), spec, lora, shape, mode, &err), err);
-    sft_policy_apply(tape, policy);
+    sft_policy_apply(tape, sft_policy_of(recompute, spec->layers));
     assert_ok(sft_tape_finish(tape, sk_ops_cpu(), 2, &err), err);
 }
 
@@ -66,14 +66,14 @@ static void check_packing(const char *what, const struct sf_model_spec *spec,
     struct sft_ports ports;
     struct sft_tape tape;
     plan_lora(&lora, spec, tiny_targets, 7);
-    for (int policy = SFT_POLICY_NONE; policy <= SFT_POLICY_LAYERS; policy++) {
+    for (int policy = SFT_RECOMPUTE_NONE; policy <= SFT_RECOMPUTE_FULL; policy++) {
         for (int mode = SFT_TRAIN; mode <= SFT_PROBE_GRADS; mode++) {
             make_tape(&tape, &ports, spec, &lora, shape, (enum sft_mode)mode,
-                      (enum sft_policy)policy);
+                      (enum sft_recompute)policy);
             check_places(&tape);
             double share = (double)tape.step_bytes / (double)tape.live_bytes;
             printf("pack: %s, mode %d, policy %s: %d nodes, %.1f MiB, %.4f of the bound\n", what,
-                   mode, sft_policy_name((enum sft_policy)policy), tape.nodes,
+                   mode, sft_recompute_name((enum sft_recompute)policy), tape.nodes,
                    (double)tape.step_bytes / 0x1p20, share);
             /* Forward-only tapes are small: beside one that trains they never set the block. */
             ck_assert_double_le(share, tape.turn < tape.nodes ? 1.03 : 1.10);
@@ -97,21 +97,21 @@ START_TEST(scout_tapes_pack_within_three_percent)
     struct sft_lora lora;
     struct sft_ports ports;
     struct sft_tape tape;
-    uint64_t bytes[2];
+    uint64_t bytes[SFT_RECOMPUTE_AUTO];
     scout_spec(&spec, &arena);
     plan_lora(&lora, &spec, tiny_targets, 7);
-    for (int policy = SFT_POLICY_NONE; policy <= SFT_POLICY_LAYERS; policy++) {
+    for (int policy = SFT_RECOMPUTE_NONE; policy <= SFT_RECOMPUTE_FULL; policy++) {
         make_tape(&tape, &ports, &spec, &lora, (struct sft_shape){4096, 1, 4096}, SFT_TRAIN,
-                  (enum sft_policy)policy);
+                  (enum sft_recompute)policy);
         bytes[policy] = tape.step_bytes;
         double share = (double)tape.step_bytes / (double)tape.live_bytes;
         printf("pack: scout, 4096 rows, policy %s: %d nodes, %d buffers, %.2f GiB, %.4f of the "
                "bound\n",
-               sft_policy_name((enum sft_policy)policy), tape.nodes, tape.buffers,
+               sft_recompute_name((enum sft_recompute)policy), tape.nodes, tape.buffers,
                (double)tape.step_bytes / 0x1p30, share);
         ck_assert_double_le(share, 1.03);
     }
-    ck_assert_uint_lt(bytes[SFT_POLICY_LAYERS] * 4, bytes[SFT_POLICY_NONE]);
+    ck_assert_uint_lt(bytes[SFT_RECOMPUTE_FULL] * 4, bytes[SFT_RECOMPUTE_NONE]);
 }
 END_TEST
 
@@ -140,7 +140,8 @@ START_TEST(nothing_is_computed_below_the_lowest_adapter)
     static const char *const one[] = {"layers.2.self_attn.v_proj"};
     plan_lora(&lora, &spec, one, 1);
     ck_assert_int_eq(lora.modules, 1);
-    make_tape(&tape, &ports, &spec, &lora, (struct sft_shape){8, 1, 8}, SFT_TRAIN, SFT_POLICY_NONE);
+    make_tape(&tape, &ports, &spec, &lora, (struct sft_shape){8, 1, 8}, SFT_TRAIN,
+              SFT_RECOMPUTE_NONE);
     for (int32_t i = tape.turn; i < tape.nodes; i++)
         for (int k = 0; k < tape.node[i].operands; k++)
             if (tape.node[i].operand[k].buffer >= 0)
@@ -165,8 +166,8 @@ START_TEST(evaluation_has_no_backward_and_less_memory)
     struct sft_shape shape = {64, 1, 64};
     tiny_spec(&spec, &arena, 4, true);
     plan_lora(&lora, &spec, tiny_targets, 7);
-    make_tape(&train, &ports, &spec, &lora, shape, SFT_TRAIN, SFT_POLICY_NONE);
-    make_tape(&eval, &ports, &spec, &lora, shape, SFT_EVAL, SFT_POLICY_NONE);
+    make_tape(&train, &ports, &spec, &lora, shape, SFT_TRAIN, SFT_RECOMPUTE_NONE);
+    make_tape(&eval, &ports, &spec, &lora, shape, SFT_EVAL, SFT_RECOMPUTE_NONE);
     ck_assert_int_eq(eval.turn, eval.nodes);
     ck_assert_int_eq(train.turn, eval.turn);
     ck_assert_uint_lt(eval.step_bytes * 2, train.step_bytes);
@@ -182,8 +183,8 @@ START_TEST(recompute_runs_each_forward_node_at_most_twice)
     struct sft_shape shape = {64, 1, 64};
     tiny_spec(&spec, &arena, 4, true);
     plan_lora(&lora, &spec, tiny_targets, 7);
-    make_tape(&none, &ports, &spec, &lora, shape, SFT_TRAIN, SFT_POLICY_NONE);
-    make_tape(&layers, &ports, &spec, &lora, shape, SFT_TRAIN, SFT_POLICY_LAYERS);
+    make_tape(&none, &ports, &spec, &lora, shape, SFT_TRAIN, SFT_RECOMPUTE_NONE);
+    make_tape(&layers, &ports, &spec, &lora, shape, SFT_TRAIN, SFT_RECOMPUTE_FULL);
     int again = 0;
     for (int32_t i = 0; i < layers.nodes; i++) {
         again += layers.node[i].again;

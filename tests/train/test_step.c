@@ -24,14 +24,13 @@ static void teardown(void)
 static const struct sft_step_config defaults = {
     .beta1 = 0.9, .beta2 = 0.999, .epsilon = 1e-8, .weight_decay = 0.01, .max_grad_norm = 1};
 
-static struct sft_step *open_step_for(const struct sft_program *program, int64_t programs,
-                                      enum sft_policy policy)
+static struct sft_step *open_with(const struct sft_program *program, int64_t programs,
+                                  struct sft_policy policy, const struct sft_image *image)
 {
     struct sf_err err = {0};
     struct sft_step *step;
     struct sft_step_config config = defaults;
     config.spec = &t.spec;
-    config.image = t.image;
     config.lora = &t.lora;
     config.ops = sk_ops_cpu();
     config.ctx = &t.ctx;
@@ -39,8 +38,14 @@ static struct sft_step *open_step_for(const struct sft_program *program, int64_t
     config.program = program;
     config.programs = programs;
     assert_ok(sft_step_open(&step, &config, &err), err);
-    assert_ok(sft_step_allocate(step, &err), err);
+    assert_ok(sft_step_allocate(step, image, &err), err);
     return step;
+}
+
+static struct sft_step *open_step_for(const struct sft_program *program, int64_t programs,
+                                      enum sft_recompute recompute)
+{
+    return open_with(program, programs, sft_policy_of(recompute, t.spec.layers), t.image);
 }
 
 static const int64_t two_documents[] = {14, 10};
@@ -62,24 +67,73 @@ static float *flat_copy(const float *from)
     return copy;
 }
 
+/* Every mixture on the way from keeping all to keeping nothing. */
 START_TEST(recompute_gives_the_same_bits)
 {
     struct sft_batch batch;
-    struct sft_loss loss[2];
+    struct sft_loss first = {0}, loss;
     struct sft_program program = {{24, 2, 14}, SFT_TRAIN};
-    float *gradient[2] = {flat_copy(NULL), flat_copy(NULL)};
+    float *want = flat_copy(NULL), *got = flat_copy(NULL);
+    uint64_t most = 0, least = 0;
     tiny_batch(&batch, &t, two_documents, 2, 1);
-    for (int policy = 0; policy < 2; policy++) {
-        struct sft_step *step = open_step_for(&program, 1, (enum sft_policy)policy);
-        gradients_of(gradient[policy], &loss[policy], step, &batch, 1);
+    for (int64_t s = 0; s < sft_policy_steps(t.spec.layers); s++) {
+        struct sft_step *step = open_with(&program, 1, sft_policy_step(s, t.spec.layers), t.image);
+        gradients_of(s ? got : want, s ? &loss : &first, step, &batch, 1);
+        least = sft_step_bytes(step);
+        most = s ? most : least;
         sft_step_close(step);
+        if (s == 0)
+            continue;
+        ck_assert(loss.sum == first.sum);
+        ck_assert_mem_eq(got, want, (size_t)t.lora.count * sizeof(float));
     }
-    ck_assert(loss[0].sum == loss[1].sum);
-    ck_assert_mem_eq(gradient[0], gradient[1], (size_t)t.lora.count * sizeof(float));
+    ck_assert_uint_lt(least, most);
     double norm = 0;
     for (int64_t i = 0; i < t.lora.count; i++)
-        norm += (double)gradient[0][i] * gradient[0][i];
+        norm += (double)want[i] * want[i];
     ck_assert_double_gt(norm, 0);
+}
+END_TEST
+
+static int open_limited(struct sft_step **out, uint64_t limit, struct sf_err *err)
+{
+    struct sft_program program = {{24, 2, 14}, SFT_TRAIN};
+    struct sft_step_config config = defaults;
+    config.spec = &t.spec;
+    config.lora = &t.lora;
+    config.ops = sk_ops_cpu();
+    config.ctx = &t.ctx;
+    config.program = &program;
+    config.programs = 1;
+    config.limit = limit;
+    return sft_step_open(out, &config, err);
+}
+
+START_TEST(a_limit_is_kept_with_as_little_again_as_possible)
+{
+    struct sf_err err = {0};
+    struct sft_step *step;
+    assert_ok(open_limited(&step, UINT64_MAX, &err), err);
+    uint64_t most = sft_step_bytes(step);
+    for (int k = 0; k < SFT_ACTIVATION_KINDS; k++)
+        ck_assert_int_eq(sft_step_policy(step).again[k], 0);
+    sft_step_close(step);
+    int32_t before = 0;
+    uint64_t limit = most - 1;
+    for (int lower = 0; lower < 100 && open_limited(&step, limit, &err) == SF_OK; lower++) {
+        int32_t again = 0;
+        struct sft_policy policy = sft_step_policy(step);
+        for (int k = 0; k < SFT_ACTIVATION_KINDS; k++)
+            again += policy.again[k];
+        ck_assert_int_gt(again, before);
+        ck_assert_uint_le(sft_step_bytes(step), limit);
+        limit = sft_step_bytes(step) - 1;
+        before = again;
+        sft_step_close(step);
+    }
+    ck_assert_int_eq(err.code, SF_ENOMEM);
+    ck_assert_msg(strstr(err.message, "there is room for") != NULL, "%s", err.message);
+    ck_assert_int_gt(before, (int32_t)t.spec.layers); /* it went a good part of the way */
 }
 END_TEST
 
@@ -92,7 +146,7 @@ START_TEST(threads_give_the_same_bits)
     tiny_batch(&batch, &t, two_documents, 2, 1);
     for (int i = 0; i < 2; i++) {
         t.ctx.threads = i ? 3 : 1;
-        struct sft_step *step = open_step_for(&program, 1, SFT_POLICY_NONE);
+        struct sft_step *step = open_step_for(&program, 1, SFT_RECOMPUTE_NONE);
         gradients_of(gradient[i], &loss[i], step, &batch, 1);
         sft_step_close(step);
     }
@@ -117,7 +171,7 @@ START_TEST(gradients_are_the_slope_of_the_loss)
     struct sft_program program[] = {{{24, 2, 14}, SFT_TRAIN}, {{24, 2, 14}, SFT_EVAL}};
     float *gradient = flat_copy(NULL), *start = flat_copy(t.lora.parameters);
     tiny_batch(&batch, &t, two_documents, 2, 1);
-    struct sft_step *step = open_step_for(program, 2, SFT_POLICY_NONE);
+    struct sft_step *step = open_step_for(program, 2, SFT_RECOMPUTE_NONE);
     gradients_of(gradient, &loss, step, &batch, 1);
     ck_assert_double_eq_tol(loss.sum / (double)loss.targets, loss_now(step, &batch), 1e-12);
     double worst = 0;
@@ -156,7 +210,7 @@ START_TEST(accumulation_is_the_gradient_of_all_targets_together)
     static const int32_t first[] = {0, 14}, second[] = {0, 10};
     batch[0] = (struct sft_batch){14, 1, whole.ids, whole.targets, first};
     batch[1] = (struct sft_batch){10, 1, whole.ids + 14, whole.targets + 14, second};
-    struct sft_step *step = open_step_for(program, 3, SFT_POLICY_NONE);
+    struct sft_step *step = open_step_for(program, 3, SFT_RECOMPUTE_NONE);
     gradients_of(together, &loss[0], step, &whole, 1);
     gradients_of(parts, &loss[1], step, batch, 2);
     ck_assert_int_eq(loss[0].targets, loss[1].targets);
@@ -173,10 +227,10 @@ START_TEST(a_batch_fits_a_larger_tape)
     struct sft_program exact = {{24, 2, 14}, SFT_TRAIN}, larger = {{40, 6, 16}, SFT_TRAIN};
     float *one = flat_copy(NULL), *other = flat_copy(NULL);
     tiny_batch(&batch, &t, two_documents, 2, 1);
-    struct sft_step *step = open_step_for(&exact, 1, SFT_POLICY_NONE);
+    struct sft_step *step = open_step_for(&exact, 1, SFT_RECOMPUTE_NONE);
     gradients_of(one, &loss[0], step, &batch, 1);
     sft_step_close(step);
-    step = open_step_for(&larger, 1, SFT_POLICY_NONE);
+    step = open_step_for(&larger, 1, SFT_RECOMPUTE_NONE);
     gradients_of(other, &loss[1], step, &batch, 1);
     sft_step_close(step);
     ck_assert_double_eq_tol(loss[0].sum, loss[1].sum, 1e-6 * loss[0].sum);
@@ -193,7 +247,7 @@ START_TEST(steps_allocate_nothing)
     struct sft_program program[] = {{{24, 2, 14}, SFT_TRAIN}, {{24, 2, 14}, SFT_EVAL}};
     tiny_batch(&batch[0], &t, two_documents, 2, 1);
     tiny_batch(&batch[1], &t, two_documents, 2, 2);
-    struct sft_step *step = open_step_for(program, 2, SFT_POLICY_LAYERS);
+    struct sft_step *step = open_step_for(program, 2, SFT_RECOMPUTE_FULL);
     sf_alloc_fail_after(1);
     for (int64_t number = 1; number <= 3; number++) {
         assert_ok(sft_step_zero_gradients(step, &err), err);
@@ -239,7 +293,7 @@ static double update_error(const struct sft_step_config *by_hand)
     double difference = 0, moved = 0;
     float *start = flat_copy(t.lora.parameters);
     tiny_batch(&batch, &t, two_documents, 2, 1);
-    struct sft_step *step = open_step_for(&program, 1, SFT_POLICY_NONE);
+    struct sft_step *step = open_step_for(&program, 1, SFT_RECOMPUTE_NONE);
     for (int64_t i = 0; i < n; i++)
         p[i] = start[i];
     for (int64_t number = 1; number <= 3; number++) {
@@ -299,7 +353,7 @@ START_TEST(bad_batches_are_named)
     struct sf_err err = {0};
     struct sft_program program[] = {{{24, 2, 14}, SFT_TRAIN}, {{24, 2, 14}, SFT_EVAL}};
     tiny_batch(&batch, &t, two_documents, 2, 1);
-    struct sft_step *step = open_step_for(program, 2, SFT_POLICY_NONE);
+    struct sft_step *step = open_step_for(program, 2, SFT_RECOMPUTE_NONE);
     int32_t ids[24], targets[24];
     memcpy(ids, batch.ids, sizeof ids);
     memcpy(targets, batch.targets, sizeof targets);
@@ -335,7 +389,7 @@ START_TEST(a_norm_that_is_no_number_changes_nothing)
     struct sf_err err = {0};
     float norm;
     struct sft_program program = {{24, 2, 14}, SFT_TRAIN};
-    struct sft_step *step = open_step_for(&program, 1, SFT_POLICY_NONE);
+    struct sft_step *step = open_step_for(&program, 1, SFT_RECOMPUTE_NONE);
     float *start = flat_copy(t.lora.parameters);
     sft_lora_state(&t.lora, SFT_LORA_GRADIENTS)[3] = NAN;
     assert_fails(sft_step_update(&norm, step, 1e-3, 7, &err), SF_ENUMERIC, "step 7", err);
@@ -348,7 +402,7 @@ START_TEST(the_plan_is_what_is_allocated)
 {
     struct sft_plan plan = {0};
     struct sft_program program[] = {{{24, 2, 14}, SFT_TRAIN}, {{48, 2, 24}, SFT_EVAL}};
-    struct sft_step *step = open_step_for(program, 2, SFT_POLICY_NONE);
+    struct sft_step *step = open_step_for(program, 2, SFT_RECOMPUTE_NONE);
     sft_step_plan(&plan, step);
     sft_plan_total(&plan);
     ck_assert_uint_eq(plan.step_bytes, sft_step_bytes(step));
@@ -375,6 +429,7 @@ static Suite *step_suite(void)
     tcase_add_checked_fixture(tc, setup, teardown);
     tcase_set_timeout(tc, 120);
     tcase_add_test(tc, recompute_gives_the_same_bits);
+    tcase_add_test(tc, a_limit_is_kept_with_as_little_again_as_possible);
     tcase_add_test(tc, threads_give_the_same_bits);
     tcase_add_test(tc, gradients_are_the_slope_of_the_loss);
     tcase_add_test(tc, accumulation_is_the_gradient_of_all_targets_together);

@@ -248,7 +248,6 @@ static void train(struct sft_trainer_result *out, struct run *r)
 {
     struct sft_trainer *trainer;
     struct sft_trainer_config config = {.spec = &r->spec,
-                                        .image = r->image,
                                         .lora = &r->lora,
                                         .ops = sk_ops_cpu(),
                                         .ctx = &r->ctx,
@@ -273,7 +272,7 @@ static void train(struct sft_trainer_result *out, struct run *r)
                                         .context = r};
     assert_ok(sft_checkpoint_prepare(config.output.directory, true, &err), err);
     assert_ok(sft_trainer_open(&trainer, &config, &err), err);
-    assert_ok(sft_trainer_run(out, trainer, &err), err);
+    assert_ok(sft_trainer_run(out, trainer, r->image, &err), err);
     sft_trainer_close(trainer);
 }
 

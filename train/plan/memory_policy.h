@@ -1,19 +1,36 @@
 /* memory_policy.h -- which activations are kept for the backward: labels on buffers, nothing else.
  *
- * A policy runs between emitting and finishing a tape and changes classes from STEP to RECOMPUTE.
- * The mechanism that acts on the label is recompute.h's; the model has no branch for it. */
+ * A policy says, for each kind of activation, in how many layers (the first ones) it is forgotten
+ * and made again. It runs between emitting and finishing a tape and changes classes from STEP to
+ * RECOMPUTE. The mechanism that acts on the label is recompute.h's; the model has no branch for it.
+ *
+ * Kinds differ in what a byte saves cost: what one pass over memory makes (norms, SwiGLU, the way to
+ * the experts) is nearly free; a product of a matrix is not; the routed experts' products also need
+ * 16 matrices expanded again. sft_policy_step walks from keeping all to keeping nothing in that
+ * order. */
 #ifndef SCOUT_TRAIN_PLAN_MEMORY_POLICY_H
 #define SCOUT_TRAIN_PLAN_MEMORY_POLICY_H
 
 #include "train/plan/tape.h"
 
-enum sft_policy {
-    SFT_POLICY_NONE,  /* keep every activation that the backward reads */
-    SFT_POLICY_LAYERS /* keep each layer's input and small state; make the rest again */
+struct sft_policy {
+    int32_t again[SFT_ACTIVATION_KINDS]; /* layers 0 .. again[kind] - 1 make this kind again */
 };
 
-const char *sft_policy_name(enum sft_policy policy); /* "none", "layers" */
-bool sft_policy_from_name(enum sft_policy *out, const char *name);
-void sft_policy_apply(struct sft_tape *tape, enum sft_policy policy);
+enum sft_recompute {
+    SFT_RECOMPUTE_NONE,      /* keep every activation that the backward reads */
+    SFT_RECOMPUTE_SELECTIVE, /* make again what no product is needed for */
+    SFT_RECOMPUTE_FULL,      /* keep each layer's input and small state; make the rest again */
+    SFT_RECOMPUTE_AUTO       /* as little as the memory allows: the caller's to resolve */
+};
+
+const char *sft_recompute_name(enum sft_recompute recompute); /* "none", "selective", ... */
+bool sft_recompute_from_name(enum sft_recompute *out, const char *name);
+/* AUTO as NONE. */
+struct sft_policy sft_policy_of(enum sft_recompute recompute, int64_t layers);
+/* Steps there are from keeping all (0) to keeping nothing (the last), for so many layers. */
+int64_t sft_policy_steps(int64_t layers);
+struct sft_policy sft_policy_step(int64_t step, int64_t layers);
+void sft_policy_apply(struct sft_tape *tape, struct sft_policy policy);
 
 #endif

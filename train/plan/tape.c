@@ -12,9 +12,9 @@
 
 const char *sft_kind_name(enum sft_kind kind)
 {
-    static const char *const name[SFT_KIND_COUNT] = {"activations", "residual stream",
-                                                     "small state", "gradients",
-                                                     "workspace",   "inputs and outputs"};
+    static const char *const name[SFT_KIND_COUNT] = {
+        "activations",     "attention",   "between",   "shared expert", "routed experts",
+        "residual stream", "small state", "gradients", "workspace",     "inputs and outputs"};
     return (unsigned)kind < SFT_KIND_COUNT ? name[kind] : "?";
 }
 

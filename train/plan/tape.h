@@ -32,12 +32,18 @@ enum sft_class {
 
 /* What a buffer is: policies decide by it, plans are grouped by it. */
 enum sft_kind {
-    SFT_ACTIVATION, /* rows times a width of the model: worth forgetting */
-    SFT_RESIDUAL,   /* the residual stream where a layer begins: what recompute starts from */
-    SFT_SMALL,      /* rows times a few numbers (norms, router, LoRA's t): cheaper to keep */
-    SFT_GRADIENT,   /* gradients of activations */
-    SFT_WORKSPACE,  /* one node's scratch */
-    SFT_PORT,       /* inputs and outputs of the tape */
+    SFT_ACTIVATION,           /* rows times a width of the model, made by a pass over memory */
+    SFT_ACTIVATION_ATTENTION, /* q, k, v, and what attention makes of them */
+    SFT_ACTIVATION_MIDDLE,    /* the residual stream between attention and feed-forward */
+    SFT_ACTIVATION_MLP,       /* gate and up of a shared expert or dense MLP */
+    SFT_ACTIVATION_EXPERTS,   /* gate and up of the routed experts */
+    SFT_ACTIVATION_KINDS,     /* those above are worth forgetting (memory_policy.h) */
+    SFT_RESIDUAL =
+        SFT_ACTIVATION_KINDS, /* the residual stream where a layer begins: what recompute starts from */
+    SFT_SMALL,     /* rows times a few numbers (norms, router, LoRA's t): cheaper to keep */
+    SFT_GRADIENT,  /* gradients of activations */
+    SFT_WORKSPACE, /* one node's scratch */
+    SFT_PORT,      /* inputs and outputs of the tape */
     SFT_KIND_COUNT
 };
 const char *sft_kind_name(enum sft_kind kind);
