@@ -76,7 +76,8 @@ static void open_model(struct parity *p, const char *preset)
     assert_ok(sf_map_open(&p->map, path, &err), err);
     assert_ok(sf_map_read_file(&text, &bytes, p->map, "config.json", &p->arena, &err), err);
     assert_ok(sf_hf_config_parse(&p->spec, &p->arena, text, bytes, &err), err);
-    assert_ok(sft_image_open(&p->straight, p->map, &p->spec, &err), err);
+    assert_ok(sft_backend_load(&p->straight, p->backend, p->map, &p->spec, NULL, NULL, NULL, &err),
+              err);
     p->image = p->straight;
     if (p->swap_experts)
         assert_ok(sft_image_open_views(&p->image, &p->spec, swapped_view, p->straight, &err), err);
@@ -88,16 +89,21 @@ static void open_adapter(struct parity *p, const char *preset, const char *varia
     struct sf_adapter adapter;
     assert_ok(sf_adapter_read(&adapter, &p->arena, golden(preset, variant), &p->spec, &err), err);
     assert_ok(sft_lora_plan_adapter(&p->lora, &p->arena, &p->spec, &adapter, &err), err);
-    assert_ok(sft_lora_allocate(&p->lora, true, sk_ops_cpu(), &p->ctx, &err), err);
+    assert_ok(sft_lora_allocate(&p->lora, true, sft_backend_ops(p->backend),
+                                sft_backend_ctx(p->backend), &err),
+              err);
     assert_ok(sft_lora_load(&p->lora, &adapter, &err), err);
+    assert_ok(sft_lora_push(&p->lora, &err), err);
 }
 
 void parity_open(struct parity *p, const char *preset, const char *variant, int threads)
 {
     struct sf_err err = {0};
     char file[64];
-    *p = (struct parity){.swap_experts = p->swap_experts, .adapted = strcmp(variant, "base") != 0};
-    assert_ok(sk_cpu_start(&p->ctx, threads, &err), err);
+    *p = (struct parity){.swap_experts = p->swap_experts,
+                         .where = p->where ? p->where : SFT_DEVICE_CPU,
+                         .adapted = strcmp(variant, "base") != 0};
+    assert_ok(sft_backend_open(&p->backend, p->where, threads, false, NULL, &err), err);
     open_model(p, preset);
     if (p->adapted)
         open_adapter(p, preset, variant);
@@ -113,8 +119,9 @@ void parity_close(struct parity *p)
     if (p->image != p->straight)
         sft_image_close(p->image);
     sft_image_close(p->straight);
-    sf_map_close(p->map);
     sft_lora_free(&p->lora);
+    sft_backend_close(p->backend);
+    sf_map_close(p->map);
     sf_arena_free(&p->arena);
 }
 
@@ -135,7 +142,7 @@ void parity_run(struct sft_probe *out, struct parity *p, const struct sk_ops *op
                                       .image = p->image,
                                       .lora = p->adapted ? &p->lora : NULL,
                                       .ops = ops,
-                                      .ctx = &p->ctx,
+                                      .ctx = sft_backend_ctx(p->backend),
                                       .gradients = p->adapted};
     assert_ok(sft_probe_run(out, &p->arena, &config, parity_ints(p, "input_ids"),
                             labels ? labels : parity_ints(p, "labels"), shape->dim[0],

@@ -6,6 +6,7 @@
 #define SCOUT_TESTS_TRAIN_PARITY_H
 
 #include "libformat/hf/safetensors.h"
+#include "train/backend.h"
 #include "train/probe.h"
 
 struct parity {
@@ -17,12 +18,13 @@ struct parity {
     struct sft_lora lora;
     bool adapted;      /* lora_linear */
     bool swap_experts; /* set before parity_open: experts 0 and 1 of every layer change places */
-    struct sk_ctx ctx;
+    enum sft_device_kind where; /* set before parity_open; AUTO: the processor */
+    struct sft_backend *backend;
 };
 
 void parity_open(struct parity *p, const char *preset, const char *variant, int threads);
 void parity_close(struct parity *p);
-/* Runs the probe over `ops`; labels NULL: the reference's. */
+/* Runs the probe over `ops` (the backend's, or those changed); labels NULL: the reference's. */
 void parity_run(struct sft_probe *out, struct parity *p, const struct sk_ops *ops,
                 const int32_t *labels);
 const int32_t *parity_ints(const struct parity *p, const char *name);

@@ -1,12 +1,19 @@
 /* Hidden states, router logits, logits, losses and every LoRA gradient against transformers + PEFT.
  */
 #include "tests/train/parity.h"
+#include "tests/train/where.h"
 
 #include <stdio.h>
 
 #include "tests/support/support.h"
 
-static const double bar = 1e-5;
+/* float32: rounding. bfloat16: losses within 1 %, gradients within 3 %; what leads there is shown by
+ * the same measure. */
+static const double bar[PARITY_GROUPS] = {[PARITY_HIDDEN] = WHERE(1e-5, 3e-2),
+                                          [PARITY_ROUTER] = WHERE(1e-5, 3e-2),
+                                          [PARITY_LOGITS] = WHERE(1e-5, 3e-2),
+                                          [PARITY_LOSS] = WHERE(1e-5, 1e-2),
+                                          [PARITY_GRAD] = WHERE(1e-5, 3e-2)};
 static const char *const preset[] = {"scout", "scout_base", "maverick"};
 static const char *const variant[] = {"base", "lora_linear"};
 enum { PRESETS = 3, VARIANTS = 2 };
@@ -15,8 +22,8 @@ static void check_within_bar(const char *what, const struct parity_result *r)
 {
     parity_print(what, r);
     for (int g = 0; g < PARITY_GROUPS; g++)
-        ck_assert_msg(r->worst[g] <= bar, "%s: %s is off by %.3g, %.1f times the bar", what,
-                      r->name[g] ? r->name[g] : "?", r->worst[g], r->worst[g] / bar);
+        ck_assert_msg(r->worst[g] <= bar[g], "%s: %s is off by %.3g, %.1f times the bar", what,
+                      r->name[g] ? r->name[g] : "?", r->worst[g], r->worst[g] / bar[g]);
 }
 
 START_TEST(probe_meets_the_reference)
@@ -26,8 +33,9 @@ START_TEST(probe_meets_the_reference)
     struct parity_result result;
     char what[64];
     snprintf(what, sizeof what, "%s %s", preset[_i / VARIANTS], variant[_i % VARIANTS]);
+    p.where = where;
     parity_open(&p, preset[_i / VARIANTS], variant[_i % VARIANTS], 2);
-    parity_run(&probe, &p, sk_ops_cpu(), NULL);
+    parity_run(&probe, &p, sft_backend_ops(p.backend), NULL);
     parity_compare(&result, &p, &probe);
     check_within_bar(what, &result);
     /* 4 layers, as many routers as layers with experts, logits, token_loss, loss, 28 modules */
@@ -62,4 +70,4 @@ static Suite *parity_suite(void)
     return suite;
 }
 
-SCOUT_TEST_MAIN(parity_suite)
+WHERE_MAIN(parity_suite)

@@ -15,6 +15,7 @@
 #include "libformat/convert/convert.h"
 #include "libformat/hf/hf_config.h"
 #include "libformat/hf/safetensors.h"
+#include "tests/train/where.h"
 #include "train/probe.h"
 #include "train/trainer.h"
 
@@ -30,7 +31,9 @@ struct run {
     struct sf_model_spec spec;
     struct sf_tokenizer *tokenizer;
     struct sft_image *image;
-    struct sk_ctx ctx;
+    struct sft_backend *backend;
+    const struct sk_ops *ops;
+    struct sk_ctx *ctx;
     struct sft_lora lora;
     struct sft_dataset data, eval;
     struct sf_json *reference; /* training.json */
@@ -88,8 +91,9 @@ static void open_adapter(struct run *r)
     struct sf_adapter adapter;
     assert_ok(sf_adapter_read(&adapter, &r->arena, golden("adapter_init"), &r->spec, &err), err);
     assert_ok(sft_lora_plan_adapter(&r->lora, &r->arena, &r->spec, &adapter, &err), err);
-    assert_ok(sft_lora_allocate(&r->lora, true, sk_ops_cpu(), &r->ctx, &err), err);
+    assert_ok(sft_lora_allocate(&r->lora, true, r->ops, r->ctx, &err), err);
     assert_ok(sft_lora_load(&r->lora, &adapter, &err), err);
+    assert_ok(sft_lora_push(&r->lora, &err), err);
 }
 
 /* The held-out rows are the last 64 blocks of the text. */
@@ -117,10 +121,13 @@ static void open_run(struct run *r, int base)
     char *text;
     uint64_t bytes;
     *r = (struct run){0};
-    assert_ok(sk_cpu_start(&r->ctx, 1, &err), err);
+    assert_ok(sft_backend_open(&r->backend, where, 1, false, NULL, &err), err);
+    r->ops = sft_backend_ops(r->backend);
+    r->ctx = sft_backend_ctx(r->backend);
     const char *path = convert(r, bases[base].name, bases[base].keep_bf16);
     assert_ok(sf_map_open(&r->map, path, &err), err);
-    assert_ok(sft_image_open(&r->image, r->map, &r->spec, &err), err);
+    assert_ok(sft_backend_load(&r->image, r->backend, r->map, &r->spec, NULL, NULL, NULL, &err),
+              err);
     open_data(r);
     assert_ok(sf_read_file(&text, &bytes, &r->arena, golden("training.json"), 1 << 20, &err), err);
     assert_ok(sf_json_parse(&r->reference, text, bytes, &err), err);
@@ -132,6 +139,7 @@ static void close_run(struct run *r)
     sft_dataset_free(&r->data);
     sft_lora_free(&r->lora);
     sft_image_close(r->image);
+    sft_backend_close(r->backend);
     sf_map_close(r->map);
     sf_tokenizer_close(r->tokenizer);
     sf_arena_free(&r->arena);
@@ -176,6 +184,7 @@ static void check_series(const char *what, const double *got, const double *want
                   want[at]);
 }
 
+#ifndef SCOUT_TEST_CUDA
 static double mean_difference(const double *got, const double *want)
 {
     double sum = 0;
@@ -183,6 +192,7 @@ static double mean_difference(const double *got, const double *want)
         sum += fabs(got[i] - want[i]);
     return sum / STEPS;
 }
+#endif
 
 /* ---- the tests ---- */
 
@@ -213,7 +223,7 @@ static void check_logits(struct run *r, const char *base)
     const struct sf_tensor *logits = sf_safetensors_find(file, "logits");
     ck_assert(ids && logits);
     struct sft_probe_config config = {
-        .spec = &r->spec, .image = r->image, .ops = sk_ops_cpu(), .ctx = &r->ctx};
+        .spec = &r->spec, .image = r->image, .ops = r->ops, .ctx = r->ctx};
     int32_t *copy = sf_arena_alloc(&r->arena, ids->bytes);
     float *want = sf_arena_alloc(&r->arena, logits->bytes);
     memcpy(copy, ids->data, ids->bytes);
@@ -226,9 +236,10 @@ static void check_logits(struct run *r, const char *base)
         if (strcmp(probe.tensor[i].name, "logits") != 0)
             continue;
         ck_assert_int_eq((int64_t)got->bytes, (int64_t)logits->bytes);
-        scout_assert_close("logits", got->data, want, (int64_t)(got->bytes / 4), 2e-6);
-        printf("logits: %.3g of 2e-06\n",
-               scout_relative_error(got->data, want, (int64_t)(got->bytes / 4)));
+        const double bar = WHERE(2e-6, 3e-2);
+        printf("logits: %.3g of %.3g\n",
+               scout_relative_error(got->data, want, (int64_t)(got->bytes / 4)), bar);
+        scout_assert_close("logits", got->data, want, (int64_t)(got->bytes / 4), bar);
         sf_safetensors_close(file);
         return;
     }
@@ -249,8 +260,8 @@ static void train(struct sft_trainer_result *out, struct run *r)
     struct sft_trainer *trainer;
     struct sft_trainer_config config = {.spec = &r->spec,
                                         .lora = &r->lora,
-                                        .ops = sk_ops_cpu(),
-                                        .ctx = &r->ctx,
+                                        .ops = r->ops,
+                                        .ctx = r->ctx,
                                         .data = &r->data,
                                         .eval = &r->eval,
                                         .train_batch = 8,
@@ -276,6 +287,20 @@ static void train(struct sft_trainer_result *out, struct run *r)
     sft_trainer_close(trainer);
 }
 
+static void check_losses(const struct run *r, const double *loss, const double *norm)
+{
+#ifdef SCOUT_TEST_CUDA /* looser bars would not see a detached router or a missing clipping */
+    check_series("all losses", r->loss, loss, STEPS, true, 3e-3);
+    check_series("all gradient norms", r->norm, norm, STEPS, true, 2e-2);
+#else
+    check_series("losses of the first steps", r->loss, loss, EXACT_STEPS, false, 2e-6);
+    check_series("gradient norms of the first steps", r->norm, norm, EXACT_STEPS, true, 1e-5);
+    check_series("all losses", r->loss, loss, STEPS, false, 5e-3);
+    printf("all losses: mean difference %.3g of 0.001\n", mean_difference(r->loss, loss));
+    ck_assert_double_lt(mean_difference(r->loss, loss), 1e-3);
+#endif
+}
+
 static void check_run(const struct run *r, const struct sft_trainer_result *result,
                       const struct sf_json *reference)
 {
@@ -284,16 +309,13 @@ static void check_run(const struct run *r, const struct sft_trainer_result *resu
     read_series(norm, reference, "grad_norms");
     read_series(rate, reference, "lrs");
     check_series("learning rates", r->rate, rate, STEPS, false, 1e-18);
-    check_series("losses of the first steps", r->loss, loss, EXACT_STEPS, false, 2e-6);
-    check_series("gradient norms of the first steps", r->norm, norm, EXACT_STEPS, true, 1e-5);
-    check_series("all losses", r->loss, loss, STEPS, false, 5e-3);
-    printf("all losses: mean difference %.3g of 0.001\n", mean_difference(r->loss, loss));
-    ck_assert_double_lt(mean_difference(r->loss, loss), 1e-3);
+    check_losses(r, loss, norm);
     printf("held-out loss %.6f (%+.2g), then %.6f (%+.2g)\n", result->eval_before,
            result->eval_before - number(reference, "eval_before"), result->eval_after,
            result->eval_after - number(reference, "eval_after"));
-    ck_assert_double_eq_tol(result->eval_before, number(reference, "eval_before"), 2e-6);
-    ck_assert_double_eq_tol(result->eval_after, number(reference, "eval_after"), 3e-4);
+    ck_assert_double_eq_tol(result->eval_before, number(reference, "eval_before"),
+                            WHERE(2e-6, 3e-3));
+    ck_assert_double_eq_tol(result->eval_after, number(reference, "eval_after"), WHERE(3e-4, 3e-3));
 }
 
 START_TEST(as_transformers_and_peft)
@@ -325,4 +347,4 @@ static Suite *make_suite(void)
     return suite;
 }
 
-SCOUT_TEST_MAIN(make_suite)
+WHERE_MAIN(make_suite)
