@@ -17,6 +17,8 @@ struct inspect_request {
     struct tool_list id, token, find; /* tokenizer */
     const char *encode;
     bool add_special;
+    bool all;                               /* diff, verify --against: what agrees, too */
+    const char *against;                    /* verify */
     const char *output, *as, *plane, *rows; /* extract */
     const char *const *operand;
     int operands;
@@ -26,7 +28,12 @@ struct inspect_request {
 typedef int inspect_function(struct inspect *in, const struct inspect_request *r,
                              struct sf_err *err);
 inspect_function inspect_tensors, inspect_layout, inspect_experts, inspect_config, inspect_files,
-    inspect_file, inspect_tokenizer, inspect_extract;
+    inspect_file, inspect_tokenizer, inspect_extract, inspect_against;
+/* diff opens its operands itself: no map, no facts. */
+inspect_function inspect_diff;
+
+/* For tool_progress: context is the struct. */
+void inspect_show_progress(void *context, uint64_t done, uint64_t total);
 
 /* Finishes the text of `w` and prints it with a newline. */
 int inspect_print_written(struct inspect *in, struct sf_json_writer *w, struct sf_err *err);

@@ -7,7 +7,7 @@
 
 static const char PROGRAM[] = INSPECT_PROGRAM;
 
-static void show_progress(void *context, uint64_t done, uint64_t total)
+void inspect_show_progress(void *context, uint64_t done, uint64_t total)
 {
     tool_progress_show(context, done, total);
 }
@@ -34,9 +34,11 @@ static int provenance(struct inspect *in, const struct inspect_request *r, struc
 static int verify(struct inspect *in, const struct inspect_request *r, struct sf_err *err)
 {
     struct tool_progress progress;
+    if (r->against)
+        return inspect_against(in, r, err);
     struct inspect_verify_options options = {.threads = (int)r->threads,
                                              .json = r->json,
-                                             .progress = show_progress,
+                                             .progress = inspect_show_progress,
                                              .clear_progress = clear_progress,
                                              .context = &progress};
     tool_progress_begin(&progress, "verifying");
@@ -55,7 +57,7 @@ static const struct verb verbs[] = {
     {"summary", "MODEL", 1, " json tensors ", summary},
     {"tensors", "MODEL", 1, " json tensors name layer expert encoding sort tree depth ",
      inspect_tensors},
-    {"verify", "MODEL", 1, " json threads ", verify},
+    {"verify", "MODEL", 1, " json threads against all ", verify},
     {"layout", "MODEL", 1, " json ", inspect_layout},
     {"experts", "MODEL", 1, " json ", inspect_experts},
     {"config", "MODEL", 1, " ", inspect_config},
@@ -64,6 +66,7 @@ static const struct verb verbs[] = {
     {"tokenizer", "MODEL", 1, " json id token find encode special ", inspect_tokenizer},
     {"provenance", "MODEL", 1, " json ", provenance},
     {"extract", "MODEL GLOB", 2, " output as plane rows layer expert encoding ", inspect_extract},
+    {"diff", "A B", 2, " json threads all ", inspect_diff},
 };
 enum { VERBS = sizeof verbs / sizeof verbs[0] };
 
@@ -71,7 +74,7 @@ static const char USAGE[] =
     "scout-inspect MODEL | scout-inspect VERB MODEL [...]\n"
     "  summary MODEL      what it holds (as the bare path does)\n"
     "  tensors MODEL      every tensor in the order of the file, or those you choose\n"
-    "  verify MODEL       compare every byte with its checksum\n"
+    "  verify MODEL       compare every byte with its checksum, or with its source\n"
     "  layout MODEL       extents in the order of the file, and padding\n"
     "  experts MODEL      grid of layers and experts: error, size\n"
     "  config MODEL       the config.json it carries\n"
@@ -85,6 +88,8 @@ static int run(const struct verb *verb, const struct inspect_request *r, struct 
 {
     struct inspect in = {.arena = arena, .out = stdout, .width = columns_terminal_width(stdout)};
     struct sf_map *map = NULL;
+    if (verb->function == inspect_diff)
+        return inspect_diff(&in, r, err);
     int code = sf_map_open(&map, r->operand[0], err);
     if (code != SF_OK) {
         struct sf_err ignored = {0};
@@ -170,7 +175,10 @@ int main(int argc, char **argv)
         {"as", 0, TOOL_STRING, &r.as, "FORM", "extract: f32 (default), bf16, or raw planes"},
         {"plane", 0, TOOL_STRING, &r.plane, "NAME", "extract --as raw: only this plane"},
         {"rows", 0, TOOL_STRING, &r.rows, "A:B", "extract: rows A to B - 1 of each tensor"},
-        {"threads", 0, TOOL_INT, &r.threads, "N", "verify: threads; 0 = all processors"}};
+        {"threads", 0, TOOL_INT, &r.threads, "N", "verify, diff: threads; 0 = all processors"},
+        {"against", 0, TOOL_STRING, &r.against, "HF_DIR",
+         "verify: derive every tensor again from this checkpoint"},
+        {"all", 0, TOOL_FLAG, &r.all, NULL, "diff, verify --against: list what agrees, too"}};
     struct tool_args args = {
         .program = PROGRAM,
         .usage = USAGE,

@@ -11,4 +11,11 @@
 int sf_entry_decode(float *out, const struct sf_map *map, const struct sf_entry *entry,
                     int64_t first, int64_t count, struct sf_err *err);
 
+/* out[count] = bf16, f16 or f32 elements at any address. SF_EUNSUPPORTED: no floats. */
+int sf_floats_read(float *out, const void *elements, enum sf_dtype dtype, int64_t count,
+                   struct sf_err *err);
+/* absmax[count] of an NF4 tensor's blocks first .. first + count, restored where it is nested. */
+void sf_entry_scales(float *absmax, const struct sf_map *map, const struct sf_entry *entry,
+                     int64_t first, int64_t count);
+
 #endif

@@ -129,6 +129,31 @@ runs 1 extract good.scout '*' -o x.safetensors --as f64
 has err 'raw, bf16 or f32, not "f64"'
 [ -e x.safetensors ] && fail "a refused extraction left a file"
 
+# ---- diff, verify --against ----
+"$convert" "$source/examples/tiny-scout" -o kept.scout --model-id example/tiny --keep-bf16 '*o_proj*' >log 2>&1 ||
+    fail "conversion with --keep-bf16 failed"
+runs 0 diff good.scout good.scout
+has out '^ +133 tensors: same$'
+runs 1 diff good.scout kept.scout
+has out '^values  nf4  bf16  .*layers\.2\.self_attn\.o_proj\.weight$'
+has out '^ +4 tensors: values$'
+has err 'good\.scout and kept\.scout differ in 4 of 133 tensors and 0 files$'
+runs 1 diff "$source/examples/tiny-scout" good.scout --json
+same "tensors that differ from the folder" "$(get out 'tensors#')" 76
+same "files that differ from the folder" "$(get out 'states.same')" 57
+same "what is in B" "$(get out 'tensors[0].b')" nf4
+runs 1 diff good.scout nowhere
+has err 'nowhere: .*No such file'
+runs 2 diff good.scout
+runs 0 verify good.scout --against "$source/examples/tiny-scout"
+has out '^ +133 tensors: exact$'
+runs 0 verify kept.scout --against "$source/examples/tiny-scout" --json --all
+same "tensors proved" "$(get out proofs.exact)" 133
+same "tensors listed" "$(get out 'tensors#')" 133
+runs 1 verify good.scout --against "$source/tests/golden/llama4-tiny/scout/model"
+has err 'good\.scout is not what .*: 0 of 133 tensors differ, 133 have no source'
+rm kept.scout
+
 # ---- tokenizer ----
 runs 0 tokenizer good.scout
 has out '^vocabulary of 2,064 ids; [0-9]+ special tokens:$'
@@ -257,7 +282,7 @@ damaged() {
     cp good.scout bad.scout
     flip bad.scout $((base + $1))
     runs 1 verify bad.scout
-    has out "^damaged: chunk $(($1 / 65536)) \(payload $(($1 / 65536 * 65536))\.\.$(($1 / 65536 * 65536 + 65536))\): (.*, )?$3(,|$)"
+    has out "^damaged: bytes $((base + $1 / 65536 * 65536))\.\.$((base + $1 / 65536 * 65536 + 65536)) of the file: chunk $(($1 / 65536)) \(payload $(($1 / 65536 * 65536))\.\.$(($1 / 65536 * 65536 + 65536))\): (.*, )?$3(,|$)"
     same "lines of damage" "$(wc -l <out | tr -d ' ')" 1
     has err "^scout-inspect: bad\.scout: 1 of $chunks chunks damaged$"
     runs 1 verify --json bad.scout
