@@ -4,6 +4,7 @@
 
 #include "kernels/cuda_call.h"
 #include "kernels/cuda_private.h"
+#include "kernels/cuda_table.h"
 #include "libformat/base/mem.h"
 
 enum {
@@ -168,3 +169,67 @@ static int read(struct sk_ctx *ctx, void *host, const void *from, uint64_t bytes
 
 const struct sk_memory sk_memory_cuda = {
     .allocate = allocate, .release = release, .write = write, .read = read};
+
+/* ---- time ---- */
+
+struct sk_watch {
+    cudaStream_t stream;
+    cudaEvent_t *event; /* behind this struct */
+    int64_t marks;
+};
+
+static void watch_close(struct sk_watch *watch)
+{
+    for (int64_t i = 0; watch && i < watch->marks; i++)
+        if (watch->event[i])
+            cudaEventDestroy(watch->event[i]);
+    sf_free(watch);
+}
+
+static int make_events(struct sk_watch *watch, struct sf_err *err)
+{
+    for (int64_t i = 0; i < watch->marks; i++)
+        SK_CUDA(cudaEventCreate(&watch->event[i]), err);
+    return SF_OK;
+}
+
+static int watch_open(struct sk_watch **out, struct sk_ctx *ctx, int64_t marks, struct sf_err *err)
+{
+    void *block;
+    *out = NULL;
+    int code = sf_alloc_for(&block, sizeof **out + (uint64_t)marks * sizeof(cudaEvent_t),
+                            "a stopwatch", err);
+    if (code)
+        return code;
+    struct sk_watch *watch = block;
+    watch->stream = ctx->cuda->stream;
+    watch->event = (cudaEvent_t *)(watch + 1);
+    watch->marks = marks;
+    code = make_events(watch, err);
+    if (code)
+        watch_close(watch);
+    else
+        *out = watch;
+    return code;
+}
+
+static int watch_mark(struct sk_watch *watch, int64_t index, struct sf_err *err)
+{
+    SK_CUDA(cudaEventRecord(watch->event[index], watch->stream), err);
+    return SF_OK;
+}
+
+static int watch_read(double *seconds, struct sk_watch *watch, int64_t marks, struct sf_err *err)
+{
+    if (marks > 0)
+        SK_CUDA(cudaEventSynchronize(watch->event[marks - 1]), err);
+    for (int64_t i = 0; i + 1 < marks; i++) {
+        float milliseconds;
+        SK_CUDA(cudaEventElapsedTime(&milliseconds, watch->event[i], watch->event[i + 1]), err);
+        seconds[i] = (double)milliseconds / 1e3;
+    }
+    return SF_OK;
+}
+
+const struct sk_stopwatch sk_stopwatch_cuda = {
+    .open = watch_open, .close = watch_close, .mark = watch_mark, .read = watch_read};

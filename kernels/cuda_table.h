@@ -10,6 +10,7 @@ extern "C" {
 #endif
 
 extern const struct sk_memory sk_memory_cuda; /* cuda_ctx.c */
+extern const struct sk_stopwatch sk_stopwatch_cuda;
 
 typedef int sk_cuda_run_fn(struct sk_ctx *ctx, const void *args, struct sf_err *err);
 typedef uint64_t sk_cuda_measure_fn(const void *args, int threads);

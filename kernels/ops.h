@@ -85,11 +85,23 @@ struct sk_memory {
                 struct sf_err *err);
 };
 
+/* Times between points of the stream of ops, for profiles. */
+struct sk_watch;
+struct sk_stopwatch {
+    int (*open)(struct sk_watch **out, struct sk_ctx *ctx, int64_t marks, struct sf_err *err);
+    void (*close)(struct sk_watch *watch); /* NULL is welcome */
+    /* Notes the moment when everything before it is done, as mark `index`. */
+    int (*mark)(struct sk_watch *watch, int64_t index, struct sf_err *err);
+    /* seconds[i] from mark i to mark i + 1, for i < marks - 1; waits. */
+    int (*read)(double *seconds, struct sk_watch *watch, int64_t marks, struct sf_err *err);
+};
+
 struct sk_ops {
     const char *name;          /* "cpu", "cuda" */
     enum sk_format activation; /* SK_FORMAT_F32 or SK_FORMAT_BF16 */
     bool device;               /* SK_PLACE_OPS is memory that the host cannot read */
     const struct sk_memory *memory;
+    const struct sk_stopwatch *stopwatch;
     /* args: the op's argument struct with every pointer in place. */
     int (*run[SK_OP_COUNT])(struct sk_ctx *ctx, const void *args, struct sf_err *err);
     /* Workspace bytes for these sizes and this many threads; args' pointers are not looked at. */

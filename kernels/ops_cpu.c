@@ -2,6 +2,7 @@
 
 #include "kernels/cpu_table.h"
 #include "kernels/gemm_cpu.h"
+#include "libformat/base/clock.h"
 #include "libformat/base/mem.h"
 
 static uint64_t no_workspace(const void *args, int threads)
@@ -53,10 +54,55 @@ static int copy(struct sk_ctx *ctx, void *to, const void *from, uint64_t bytes, 
 static const struct sk_memory memory = {
     .allocate = allocate, .release = release, .write = copy, .read = copy};
 
+/* ---- time ---- */
+
+struct sk_watch {
+    double *moment; /* behind this struct */
+};
+
+static int watch_open(struct sk_watch **out, struct sk_ctx *ctx, int64_t marks, struct sf_err *err)
+{
+    void *block;
+    (void)ctx;
+    *out = NULL;
+    int code =
+        sf_alloc_for(&block, sizeof **out + (uint64_t)marks * sizeof(double), "a stopwatch", err);
+    if (code)
+        return code;
+    *out = block;
+    (*out)->moment = (double *)(*out + 1);
+    return SF_OK;
+}
+
+static void watch_close(struct sk_watch *watch)
+{
+    sf_free(watch);
+}
+
+static int watch_mark(struct sk_watch *watch, int64_t index, struct sf_err *err)
+{
+    (void)err;
+    watch->moment[index] = sf_clock_seconds();
+    return SF_OK;
+}
+
+static int watch_read(double *seconds, struct sk_watch *watch, int64_t marks, struct sf_err *err)
+{
+    const double *moment = watch->moment;
+    (void)err;
+    for (int64_t i = 0; i + 1 < marks; i++)
+        seconds[i] = moment[i + 1] - moment[i];
+    return SF_OK;
+}
+
+static const struct sk_stopwatch stopwatch = {
+    .open = watch_open, .close = watch_close, .mark = watch_mark, .read = watch_read};
+
 static const struct sk_ops table = {
     .name = "cpu",
     .activation = SK_FORMAT_F32,
     .memory = &memory,
+    .stopwatch = &stopwatch,
     .run =
         {
             [SK_EMBED_FORWARD] = sk_embed_forward_cpu,

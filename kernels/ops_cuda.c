@@ -12,6 +12,7 @@ static const struct sk_ops table = {
     .activation = SK_FORMAT_BF16,
     .device = true,
     .memory = &sk_memory_cuda,
+    .stopwatch = &sk_stopwatch_cuda,
     .run =
         {
             [SK_EMBED_FORWARD] = sk_embed_forward_cuda,

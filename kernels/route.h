@@ -6,7 +6,7 @@
  * backward, with du the gradient of u:
  *     ds = <du[slot], x>,  dz = ds * s * (1 - s),  dx += s * du[slot] + dz * Wr[e]
  * host_offsets is filled behind the caller's back where ops run on a device: whoever reads it waits
- * first (cuda_ctx.h). The CPU table leaves it alone.
+ * first (cuda_ctx.h).
  * combine:  y = shared + routed[slot];  its backward moves dy to the sorted order. */
 #ifndef SCOUT_KERNELS_ROUTE_H
 #define SCOUT_KERNELS_ROUTE_H

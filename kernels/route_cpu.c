@@ -63,6 +63,8 @@ int sk_route_forward_cpu(struct sk_ctx *ctx, const void *args, struct sf_err *er
         if (a->expert[r] < 0)
             return sf_fail(err, SF_ENUMERIC, "a router logit of token %lld is NaN", (long long)r);
     sort_by_expert(a);
+    if (a->host_offsets)
+        memcpy(a->host_offsets, a->offsets, (size_t)(a->experts + 1) * sizeof *a->offsets);
 #pragma omp parallel for num_threads(ctx->threads) schedule(static)
     for (int64_t r = 0; r < a->rows; r++) {
         const float *x = a->x + r * a->hidden;

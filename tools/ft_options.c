@@ -146,6 +146,9 @@ static int list_options(struct tool_option out[MOST_OPTIONS], struct ft_options 
         {P | T,
          {"logging-steps", 0, TOOL_INT, &o->logging_steps, "N",
           "where there is no terminal: a line every N steps (10)"}},
+        {T,
+         {"profile", 0, TOOL_INT, &o->profile, "N",
+          "time every op in N steps behind the first, and print a table"}},
         {X,
          {"inputs", 0, TOOL_STRING, &o->inputs, "FILE",
           "safetensors with input_ids and labels [B, S], int32 (needed)"}},
@@ -270,6 +273,8 @@ static int check_needed(const struct ft_options *o)
         return tool_usage(FT_PROGRAM, "--grads are an adapter's: give --adapter DIR");
     if (o->threads < 1 || o->threads > 1024)
         return tool_usage(FT_PROGRAM, "--threads takes 1 to 1024");
+    if (o->profile < 0)
+        return tool_usage(FT_PROGRAM, "--profile is %lld", (long long)o->profile);
     if (o->max_steps < -1)
         return tool_usage(FT_PROGRAM, "--max-steps is %lld", (long long)o->max_steps);
     return TOOL_DONE;

@@ -37,6 +37,7 @@ struct ft_options {
     bool overwrite_output_dir;
     int64_t train_batch, eval_batch, accumulation, max_steps, seed;
     double epochs, learning_rate, warmup_ratio;
+    int64_t profile;
     int64_t warmup_steps, eval_steps, save_steps, logging_steps;
     const char *schedule_name;
     enum sft_schedule_kind schedule;

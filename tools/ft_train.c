@@ -2,7 +2,6 @@
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
 #include "libformat/base/file.h"
@@ -15,13 +14,13 @@ struct progress {
     bool terminal, line_open; /* line_open: the terminal's line is not ended */
     int64_t every;            /* a line every so many steps where there is no terminal */
     double started;
+    const struct sft_backend *backend;
 };
 
-/* Most memory of this process so far. */
-static uint64_t memory_used(void)
+static uint64_t memory_used(void *context)
 {
-    struct rusage usage;
-    return getrusage(RUSAGE_SELF, &usage) == 0 ? (uint64_t)usage.ru_maxrss * 1024 : 0;
+    const struct progress *p = context;
+    return sft_backend_memory(p->backend);
 }
 
 static void end_line(struct progress *p)
@@ -42,7 +41,7 @@ static void on_step(void *context, const struct sft_metrics_step *row, int64_t s
     fprintf(stderr, "%sstep %lld/%lld  loss %.4f  lr %.3g  %.0f tokens/s  %s  %lld:%02lld left%s",
             p->terminal ? "\r" : "", (long long)row->step, (long long)steps, row->loss,
             row->learning_rate, (double)row->tokens / row->seconds,
-            tool_size(memory, memory_used()), (long long)left / 60, (long long)left % 60,
+            tool_size(memory, row->memory_bytes), (long long)left / 60, (long long)left % 60,
             p->terminal ? "\033[K" : "\n");
     p->line_open = p->terminal;
     fflush(stderr);
@@ -162,6 +161,8 @@ static int run(struct ft_model *m, const struct ft_options *o, struct sft_traine
     end_line(progress);
     if (!code)
         report(o, &result);
+    if (!code && sft_trainer_profile(trainer))
+        ft_print_profile(sft_trainer_profile(trainer), o->profile);
     return code;
 }
 
@@ -170,13 +171,16 @@ static int plan_and_run(struct ft_model *m, const struct ft_options *o,
                         const struct sft_dataset *data, const struct sft_dataset *eval,
                         struct sf_err *err)
 {
-    struct progress progress = {.terminal = isatty(2) == 1, .every = o->logging_steps};
+    struct progress progress = {
+        .terminal = isatty(2) == 1, .every = o->logging_steps, .backend = m->backend};
     struct sft_trainer_config config = ft_trainer_config(m, o, data, eval);
     struct sft_trainer *trainer = NULL;
     struct ft_fit fit;
     config.on_step = on_step;
     config.on_eval = on_eval;
     config.context = &progress;
+    config.memory_used = memory_used;
+    config.profile_steps = o->profile;
     config.interrupted = tool_interrupted;
     int code = ft_fit_measure(&fit, m, o, err);
     if (!code)

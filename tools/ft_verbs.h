@@ -5,6 +5,8 @@
 #include "tools/ft_model.h"
 #include "train/trainer.h"
 
+/* Where the time of `steps` profiled steps went, on stdout. */
+void ft_print_profile(const struct sft_profile *profile, int64_t steps);
 int ft_plan(const struct ft_options *options, struct sf_err *err);
 int ft_train(const struct ft_options *options, struct sf_err *err);
 int ft_eval(const struct ft_options *options, struct sf_err *err);

@@ -1,6 +1,7 @@
 #include "train/backend.h"
 
 #include <string.h>
+#include <sys/resource.h>
 
 #include "libformat/base/mem.h"
 #ifdef SCOUT_HAVE_CUDA
@@ -183,6 +184,22 @@ struct sk_ctx *sft_backend_ctx(struct sft_backend *backend)
 const struct sft_backend_info *sft_backend_info(const struct sft_backend *backend)
 {
     return &backend->info;
+}
+
+uint64_t sft_backend_memory(const struct sft_backend *backend)
+{
+    struct rusage usage;
+#ifdef SCOUT_HAVE_CUDA
+    struct sk_device_info info;
+    struct sf_err ignored = {0};
+    if (backend->device)
+        return sk_device_info(&info, backend->device, &ignored) == SF_OK
+                   ? info.total_bytes - info.free_bytes
+                   : 0;
+#else
+    (void)backend;
+#endif
+    return getrusage(RUSAGE_SELF, &usage) == 0 ? (uint64_t)usage.ru_maxrss * 1024 : 0;
 }
 
 int sft_backend_load(struct sft_image **out, struct sft_backend *backend, const struct sf_map *map,

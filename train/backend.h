@@ -38,6 +38,9 @@ const struct sk_ops *sft_backend_ops(const struct sft_backend *backend);
 struct sk_ctx *sft_backend_ctx(struct sft_backend *backend);
 const struct sft_backend_info *sft_backend_info(const struct sft_backend *backend);
 
+/* Bytes in use on the device, by everybody; on the CPU the most this process has had. 0: unknown. */
+uint64_t sft_backend_memory(const struct sft_backend *backend);
+
 struct sft_load_seconds {
     uint64_t bytes;                     /* copied to the device; 0 on the CPU */
     double fill_seconds, check_seconds; /* the check runs on the device, behind the fill */

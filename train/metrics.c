@@ -79,6 +79,12 @@ int sft_metrics_step(struct sft_metrics *metrics, const struct sft_metrics_step 
     sf_json_write_double(&w, "seconds", row->seconds);
     sf_json_write_double(&w, "tokens_per_second",
                          row->seconds > 0 ? (double)row->tokens / row->seconds : 0);
+    if (row->memory_bytes)
+        sf_json_write_int(&w, "memory_bytes", (int64_t)row->memory_bytes);
+    if (row->expert_load.most > 0) {
+        sf_json_write_double(&w, "expert_load_mean", row->expert_load.mean);
+        sf_json_write_double(&w, "expert_load_max", row->expert_load.most);
+    }
     return write_line(metrics, &w, err);
 }
 

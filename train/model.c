@@ -289,15 +289,18 @@ static bool make_ports(struct sft_pass *pass)
         .loss = port(pass, sizeof(double), "loss"),
         .token_loss = port(pass, rows * 4, "token_loss"),
         .logits = -1};
-    if (!pass->probing)
-        return true;
     uint64_t layers = (uint64_t)pass->spec->layers;
+    p->host_offsets = sf_arena_array(pass->tape->arena, layers, sizeof *p->host_offsets);
+    if (p->host_offsets)
+        memset(p->host_offsets, 0xff, layers * sizeof *p->host_offsets);
+    if (!pass->probing)
+        return p->host_offsets != NULL;
     p->logits = port(pass, bytes_of(pass->shape.rows, pass->spec->vocabulary, 4), "logits");
     p->hidden = sf_arena_array(pass->tape->arena, layers, sizeof *p->hidden);
     p->router = sf_arena_array(pass->tape->arena, layers, sizeof *p->router);
     if (p->router)
         memset(p->router, 0xff, layers * sizeof *p->router);
-    return p->hidden && p->router;
+    return p->host_offsets && p->hidden && p->router;
 }
 
 static int check_model(const struct sf_model_spec *spec, struct sft_shape shape, struct sf_err *err)

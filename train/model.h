@@ -39,7 +39,10 @@ struct sft_ports {
     int32_t logits;         /* float [rows, vocabulary]; -1 unless probing */
     int32_t
         *hidden; /* [layers] activations [rows, hidden] behind each layer; NULL unless probing */
-    int32_t *router; /* [layers] float [rows, experts]; -1 for dense layers; NULL ... */
+    int32_t
+        *host_offsets; /* [layers] int32 [experts + 1], host memory: rows of each expert; -1 where
+                              a layer has none */
+    int32_t *router;   /* [layers] float [rows, experts]; -1 for dense layers; NULL ... */
 };
 
 /* Emits forward and, for TRAIN and PROBE_GRADS, backward. `lora` may be NULL or without a block;

@@ -84,7 +84,9 @@ static void route_forward(struct sft_pass *pass, struct sft_layer_pass *l)
     l->expert = sft_pass_small(pass, rows, "router.expert");
     l->slot = sft_pass_small(pass, rows, "router.slot");
     l->offsets = sft_pass_small(pass, experts + 1, "router.offsets");
-    l->host_offsets = sft_pass_host(pass, (uint64_t)(experts + 1) * 4, "router.host_offsets");
+    l->host_offsets = sft_tape_buffer(pass->tape, SFT_HOST, SFT_PORT, (uint64_t)(experts + 1) * 4,
+                                      "router.%d.host_offsets", pass->number);
+    pass->ports->host_offsets[pass->number] = l->host_offsets;
     struct sk_route_forward args = {.rows = rows, .hidden = hidden, .experts = experts};
     EMIT(pass, SK_ROUTE_FORWARD, args, AT(l->u), AT(l->logits), AT(l->score), AT(l->expert),
          AT(l->slot), AT(l->offsets), AT(l->host_offsets), AT(l->n2), AT(l->router));

@@ -27,6 +27,9 @@ struct sft_step {
     uint64_t block_bytes, host_bytes;
     int32_t *targets, *positions, *documents; /* of a batch, filled up to its tape's shape */
     const struct program *last;               /* ran last */
+    struct sk_watch *watch;                   /* NULL: nothing is timed */
+    double *interval;                         /* [most nodes] */
+    struct sft_profile profile;
 };
 
 /* ---- opening ---- */
@@ -213,6 +216,7 @@ void sft_step_close(struct sft_step *step)
     if (!step)
         return;
     const struct sft_step_config *c = &step->config;
+    sft_profile_close(&step->profile);
     c->ops->memory->release(c->ctx, SK_PLACE_OPS, step->block);
     c->ops->memory->release(c->ctx, SK_PLACE_HOST, step->host);
     sf_arena_free(&step->arena);
@@ -307,11 +311,34 @@ static int run_node(struct sft_step *step, const struct sft_tape *tape, const st
 static int run_nodes(struct sft_step *step, const struct sft_tape *tape, int32_t first,
                      int32_t count, struct sf_err *err)
 {
+    struct sft_profile *profile = step->profile.watch ? &step->profile : NULL;
     int code = SF_OK;
     assert(step->block && (!step->config.lora || step->config.lora->block));
-    for (int32_t i = first; !code && i < first + count; i++)
-        code = run_node(step, tape, &tape->node[i], err);
-    return code;
+    for (int32_t i = 0; !code && i < count; i++) {
+        code = profile ? sft_profile_mark(profile, i, err) : SF_OK;
+        if (!code)
+            code = run_node(step, tape, &tape->node[first + i], err);
+    }
+    return code || !profile ? code : sft_profile_add(profile, tape, first, count, err);
+}
+
+int sft_step_profile(struct sft_step *step, struct sf_err *err)
+{
+    const struct sft_step_config *c = &step->config;
+    int32_t most = step->update.nodes;
+    for (int64_t i = 0; i < c->programs; i++)
+        most = most < step->program[i].tape.nodes ? step->program[i].tape.nodes : most;
+    return sft_profile_open(&step->profile, &step->arena, c->ops, c->ctx, most, err);
+}
+
+void sft_step_profile_end(struct sft_step *step)
+{
+    sft_profile_close(&step->profile);
+}
+
+const struct sft_profile *sft_step_profiled(const struct sft_step *step)
+{
+    return &step->profile;
 }
 
 /* NULL when this tape does not touch the buffer. */
@@ -362,6 +389,31 @@ int sft_step_read_activations(float *out, const struct sft_step *step, int32_t b
         out[i] = sf_f32_from_bf16(bits);
     }
     return code;
+}
+
+/* ---- expert load ---- */
+
+struct sft_expert_load sft_step_expert_load(const struct sft_step *step)
+{
+    struct sft_expert_load load = {0};
+    const struct sf_model_spec *spec = step->config.spec;
+    int64_t layers = 0;
+    for (int64_t i = 0; step->last && i < spec->layers; i++) {
+        int32_t buffer = step->last->ports.host_offsets[i];
+        const int32_t *offsets = buffer < 0 ? NULL : port(step, &step->last->tape, buffer);
+        int32_t most = 0;
+        for (int64_t e = 0; offsets && e < spec->experts; e++)
+            most = most < offsets[e + 1] - offsets[e] ? offsets[e + 1] - offsets[e] : most;
+        if (!offsets)
+            continue;
+        double ratio = (double)most * (double)spec->experts / (double)offsets[spec->experts];
+        load.mean += ratio;
+        load.most = load.most < ratio ? ratio : load.most;
+        layers++;
+    }
+    if (layers)
+        load.mean /= (double)layers;
+    return load;
 }
 
 /* ---- batches ---- */

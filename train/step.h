@@ -13,6 +13,7 @@
 #include "train/image.h"
 #include "train/lora.h"
 #include "train/model.h"
+#include "train/profile.h"
 #include "train/plan/plan.h"
 #include "train/plan/memory_policy.h"
 
@@ -83,6 +84,17 @@ int sft_step_eval(struct sft_loss *out, struct sft_step *step, const struct sft_
  * run. */
 int sft_step_probe(struct sft_loss *out, struct sft_step *step, const struct sft_batch *batch,
                    enum sft_mode mode, struct sf_err *err);
+/* How evenly the last tape's rows went to the experts: rows of the fullest over the mean, per layer;
+ * the mean and the largest over the layers. 0 without experts. */
+struct sft_expert_load {
+    double mean, most;
+};
+struct sft_expert_load sft_step_expert_load(const struct sft_step *step);
+
+/* Where the time goes. Between the two calls every op is timed. */
+int sft_step_profile(struct sft_step *step, struct sf_err *err);
+void sft_step_profile_end(struct sft_step *step);
+const struct sft_profile *sft_step_profiled(const struct sft_step *step);
 /* The ports of the tape that ran last, and the first bytes of a buffer of it. */
 const struct sft_ports *sft_step_ports(const struct sft_step *step);
 int sft_step_read(void *out, const struct sft_step *step, int32_t buffer, uint64_t bytes,

@@ -154,6 +154,11 @@ void sft_trainer_plan(struct sft_plan *plan, const struct sft_trainer *trainer)
     sft_step_plan(plan, trainer->step);
 }
 
+const struct sft_profile *sft_trainer_profile(const struct sft_trainer *trainer)
+{
+    return trainer->config.profile_steps ? sft_step_profiled(trainer->step) : NULL;
+}
+
 int64_t sft_trainer_steps(const struct sft_trainer *trainer)
 {
     return trainer->schedule.steps;
@@ -219,6 +224,8 @@ static int learn(struct sft_metrics_step *row, struct sft_trainer *t, int64_t st
     code = sft_step_update(&norm, t->step, row->learning_rate, step + 1, err);
     row->grad_norm = norm;
     row->seconds = sf_clock_seconds() - started;
+    row->expert_load = sft_step_expert_load(t->step);
+    row->memory_bytes = t->config.memory_used ? t->config.memory_used(t->config.context) : 0;
     return code ? sf_err_prefix(err, "step %lld", (long long)(step + 1)) : SF_OK;
 }
 
@@ -285,7 +292,12 @@ static int run_steps(struct sft_trainer_result *out, struct sft_trainer *t, stru
     while (!code && out->steps < t->schedule.steps) {
         if (stopped(t))
             return sf_fail(err, SF_EINTERRUPTED, "stopped");
-        code = learn(&row, t, out->steps, err);
+        if (t->config.profile_steps && out->steps == 1)
+            code = sft_step_profile(t->step, err);
+        if (t->config.profile_steps && out->steps == 1 + t->config.profile_steps)
+            sft_step_profile_end(t->step);
+        if (!code)
+            code = learn(&row, t, out->steps, err);
         if (!code)
             code = after_step(out, t, &row, err);
     }

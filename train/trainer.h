@@ -39,7 +39,9 @@ struct sft_trainer_config {
     void (*on_step)(void *context, const struct sft_metrics_step *row, int64_t steps);
     void (*on_eval)(void *context, const struct sft_metrics_eval *row, int64_t steps);
     void *context;
-    bool (*interrupted)(void); /* asked between steps; NULL: never */
+    int64_t profile_steps; /* 0: none; else ops are timed in so many steps, the first left out */
+    uint64_t (*memory_used)(void *context); /* bytes, for the metrics; NULL: not told */
+    bool (*interrupted)(void);              /* asked between steps; NULL: never */
 };
 
 struct sft_trainer_result {
@@ -61,6 +63,8 @@ int sft_trainer_open(struct sft_trainer **out, const struct sft_trainer_config *
 void sft_trainer_close(struct sft_trainer *trainer); /* NULL is welcome */
 /* Adds tapes, adapter and batches to a plan. */
 void sft_trainer_plan(struct sft_plan *plan, const struct sft_trainer *trainer);
+/* NULL unless steps were profiled. */
+const struct sft_profile *sft_trainer_profile(const struct sft_trainer *trainer);
 int64_t sft_trainer_steps(const struct sft_trainer *trainer);
 int64_t sft_trainer_warmup(const struct sft_trainer *trainer);
 struct sft_policy sft_trainer_policy(const struct sft_trainer *trainer);
