@@ -1,9 +1,10 @@
 #!/bin/sh
 # scout-ft as a user runs it: plan, train, eval and probe on a converted tiny-scout; every bad input
 # gets one sentence, exit status 1 (2 for a wrong command line), and leaves nothing behind.
-#   test_scout_ft.sh SCOUT_CONVERT SCOUT_FT JSON_GET SOURCE_DIR SCRATCH_DIR
+#   test_scout_ft.sh SCOUT_CONVERT SCOUT_FT JSON_GET PROBE_COMPARE SOURCE_DIR SCRATCH_DIR
+# shellcheck disable=SC2086 # $small and $new are many words
 set -u
-convert=$1 ft=$2 json_get=$3 source=$4 scratch=$5
+convert=$1 ft=$2 json_get=$3 compare=$4 source=$5 scratch=$6
 golden=$source/tests/golden
 LC_ALL=C
 export LC_ALL
@@ -128,6 +129,22 @@ for name in hidden.0 router.3 logits token_loss loss \
     grad.base_model.model.language_model.model.layers.3.self_attn.q_proj.lora_B.weight; do
     grep -aq "\"$name\"" p.safetensors || fail "the probe has no $name"
 done
+# What the tools give for transformers' and PEFT's own models, through files alone.
+for preset in scout scout_base maverick; do
+    reference=$golden/llama4-tiny/$preset
+    rm -rf hf && cp -r "$reference/model" hf && chmod -R u+w hf
+    [ -e hf/model.safetensors ] || cp "$golden/llama4-tiny/scout/model/model.safetensors" hf
+    "$convert" hf -o tiny.scout --keep-bf16 '*' >log 2>&1 || fail "$preset does not convert: $(cat log)"
+    runs probe --model tiny.scout --inputs "$reference/base.safetensors" -o p.safetensors
+    "$compare" p.safetensors "$reference/base.safetensors" 1e-5 inv_freq >log 2>&1 ||
+        fail "$preset: $(cat log)"
+    runs probe --model tiny.scout --inputs "$reference/base.safetensors" --adapter "$reference/lora_linear" \
+        --grads -o p.safetensors
+    "$compare" p.safetensors "$reference/lora_linear.safetensors" 1e-5 >log 2>&1 ||
+        fail "$preset, lora_linear: $(cat log)"
+done
+"$compare" p.safetensors "$golden/llama4-tiny/scout/lora_linear.safetensors" 1e-5 >log 2>&1 &&
+    fail "another preset's reference is met, too: the comparison sees nothing"
 refused 1 'there is no tensor labels' probe --model m.scout --inputs "$golden/training/bf16_logits.safetensors" -o new
 refused 2 'give --adapter' probe --model m.scout --inputs "$inputs" --grads -o new
 refused 2 'probe needs -o' probe --model m.scout --inputs "$inputs"

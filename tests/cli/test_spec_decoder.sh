@@ -75,6 +75,7 @@ first=$("$decoder" tensor worked.scout q | od -An -tx1 -N 8 | tr -d ' ')
 [ "$first" = 00008fbf00008f3f ] || fail "q of the worked bytes begins with $first, not BF8F and 3F8F"
 
 # ---- ranges of owners tile the file ----
+# shellcheck disable=SC2094 # "owners" is a verb, too
 "$decoder" owners fixture.scout >owners
 awk -F '\t' '$1 != end { print "gap at " $1; bad = 1 } { end = $2 } END { print end; exit bad }' owners >tiles ||
     fail "owners: $(cat tiles)"
