@@ -66,7 +66,7 @@ size=$(sed -n 's/^# length //p' "$source/spec/container.md")
 dd if=/dev/zero of=worked.scout bs=1 count=0 seek="$size" 2>/dev/null
 sed -n 's/^\([0-9a-f]\{6\}\): \([0-9a-f ]*\)|.*$/\1 \2/p' "$source/spec/container.md" >rows
 while read -r offset bytes; do
-    # shellcheck disable=SC2086,SC2059 # the bytes are words, and the format
+    # shellcheck disable=SC2046,SC2059,SC2086 # the bytes are words, and the format
     printf "$(printf '\\%03o' $(printf '0x%s ' $bytes))" |
         dd of=worked.scout bs=1 seek=$((0x$offset)) conv=notrunc 2>/dev/null
 done <rows
