@@ -48,6 +48,10 @@ static int start(struct sk_cuda *cuda, const struct sk_device *device, struct sf
     cuda->minor = info.minor;
     SK_CUDA(cudaStreamCreateWithFlags(&cuda->stream, cudaStreamNonBlocking), err);
     SK_CUDA(cudaEventCreateWithFlags(&cuda->counts, cudaEventDisableTiming), err);
+    SK_CUDA(cudaStreamCreateWithFlags(&cuda->copies, cudaStreamNonBlocking), err);
+    SK_CUDA(cudaEventCreateWithFlags(&cuda->transfer_from, cudaEventDisableTiming), err);
+    for (int i = 0; i < SK_TRANSFER_SLOTS; i++)
+        SK_CUDA(cudaEventCreateWithFlags(&cuda->transfer_done[i], cudaEventDisableTiming), err);
     code = sk_device_alloc(&fault, SMALL_PAGE, "faults", err);
     if (code)
         return code;
@@ -76,6 +80,8 @@ void sk_cuda_stop(struct sk_ctx *ctx)
     struct sk_cuda *cuda = ctx->cuda;
     if (!cuda)
         return;
+    if (cuda->copies)
+        cudaStreamSynchronize(cuda->copies);
     if (cuda->stream)
         cudaStreamSynchronize(cuda->stream);
     if (cuda->blas)
@@ -84,6 +90,13 @@ void sk_cuda_stop(struct sk_ctx *ctx)
     sk_device_free(cuda->fault);
     if (cuda->counts)
         cudaEventDestroy(cuda->counts);
+    for (int i = 0; i < SK_TRANSFER_SLOTS; i++)
+        if (cuda->transfer_done[i])
+            cudaEventDestroy(cuda->transfer_done[i]);
+    if (cuda->transfer_from)
+        cudaEventDestroy(cuda->transfer_from);
+    if (cuda->copies)
+        cudaStreamDestroy(cuda->copies);
     if (cuda->stream)
         cudaStreamDestroy(cuda->stream);
     sf_free(cuda);

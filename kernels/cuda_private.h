@@ -8,6 +8,7 @@
 #include <stdint.h>
 
 #include "kernels/cuda_ctx.h"
+#include "kernels/transfer.h"
 
 /* What a kernel found wrong; the first one stays until it has been told. */
 enum sk_fault_code { SK_FAULT_NONE, SK_FAULT_ROUTER_NAN, SK_FAULT_TARGET };
@@ -24,6 +25,8 @@ struct sk_cuda {
     struct sk_fault *fault; /* device memory */
     cudaEvent_t counts;     /* recorded behind the copy of a router's offsets */
     bool counts_pending;    /* nobody has waited for it yet */
+    cudaStream_t copies;    /* of transfers, beside the ops */
+    cudaEvent_t transfer_from, transfer_done[SK_TRANSFER_SLOTS];
     int multiprocessors, major, minor;
 };
 

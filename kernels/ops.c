@@ -11,6 +11,7 @@
 #include "kernels/rmsnorm.h"
 #include "kernels/route.h"
 #include "kernels/swiglu.h"
+#include "kernels/transfer.h"
 
 /* X(OP, stem, first input, last operand, first member that is no pointer, last is the workspace) */
 #define FOR_EACH_OP(X)                                                                             \
@@ -32,7 +33,9 @@
     X(HEAD_LOSS, head_loss, x, workspace, rows, true)                                              \
     X(GRAD_NORM, grad_norm, grad, workspace, count, true)                                          \
     X(ADAMW, adamw, grad, hyper, count, false)                                                     \
-    X(FILL_ZERO, fill_zero, bytes, data, bytes, false)
+    X(FILL_ZERO, fill_zero, bytes, data, bytes, false)                                             \
+    X(TRANSFER_BEGIN, transfer_begin, from, from, bytes, false)                                    \
+    X(TRANSFER_END, transfer_end, from, from, bytes, false)
 
 /* Tapes fill operands in by position: nothing but pointers may stand before the first size, and the
  * workspace, if there is one, is the last of them. */

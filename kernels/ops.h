@@ -46,6 +46,8 @@ enum sk_op {
     SK_GRAD_NORM,
     SK_ADAMW,
     SK_FILL_ZERO,
+    SK_TRANSFER_BEGIN,
+    SK_TRANSFER_END,
     SK_OP_COUNT
 };
 

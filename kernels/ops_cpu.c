@@ -124,6 +124,8 @@ static const struct sk_ops table = {
             [SK_GRAD_NORM] = sk_grad_norm_cpu,
             [SK_ADAMW] = sk_adamw_cpu,
             [SK_FILL_ZERO] = sk_fill_zero_cpu,
+            [SK_TRANSFER_BEGIN] = sk_transfer_begin_cpu,
+            [SK_TRANSFER_END] = sk_transfer_end_cpu,
         },
     .measure =
         {
@@ -146,6 +148,8 @@ static const struct sk_ops table = {
             [SK_GRAD_NORM] = sk_grad_norm_measure_cpu,
             [SK_ADAMW] = no_workspace,
             [SK_FILL_ZERO] = no_workspace,
+            [SK_TRANSFER_BEGIN] = no_workspace,
+            [SK_TRANSFER_END] = no_workspace,
         },
 };
 

@@ -34,6 +34,8 @@ static const struct sk_ops table = {
             [SK_GRAD_NORM] = sk_grad_norm_cuda,
             [SK_ADAMW] = sk_adamw_cuda,
             [SK_FILL_ZERO] = sk_fill_zero_cuda,
+            [SK_TRANSFER_BEGIN] = sk_transfer_begin_cuda,
+            [SK_TRANSFER_END] = sk_transfer_end_cuda,
         },
     .measure =
         {
@@ -56,6 +58,8 @@ static const struct sk_ops table = {
             [SK_GRAD_NORM] = sk_grad_norm_measure_cuda,
             [SK_ADAMW] = no_workspace,
             [SK_FILL_ZERO] = no_workspace,
+            [SK_TRANSFER_BEGIN] = no_workspace,
+            [SK_TRANSFER_END] = no_workspace,
         },
 };
 

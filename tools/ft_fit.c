@@ -67,7 +67,9 @@ const char *ft_policy_text(char text[FT_POLICY_TEXT], struct sft_policy policy, 
                          (long long)layers);
     }
     if (used == 0)
-        snprintf(text, FT_POLICY_TEXT, "nothing");
+        used = snprintf(text, FT_POLICY_TEXT, "nothing");
+    if (policy.offload)
+        snprintf(text + used, (size_t)(FT_POLICY_TEXT - used), "; on the host: residual stream");
     return text;
 }
 

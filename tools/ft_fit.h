@@ -24,7 +24,7 @@ struct ft_fit {
 int ft_fit_measure(struct ft_fit *out, const struct ft_model *model,
                    const struct ft_options *options, struct sf_err *err);
 /* "nothing", or kinds with the number of layers: "activations in 48 of 48, attention in 7 of 48". */
-enum { FT_POLICY_TEXT = 160 };
+enum { FT_POLICY_TEXT = 240 };
 const char *ft_policy_text(char text[FT_POLICY_TEXT], struct sft_policy policy, int64_t layers);
 /* Bytes of the device that a run with this plan takes at its peak. */
 uint64_t ft_fit_bytes(const struct ft_fit *fit, const struct sft_plan *plan);

@@ -45,6 +45,7 @@ struct ft_options {
     bool gradient_checkpointing;
     const char *recompute_name, *vram_limit_text;
     enum sft_recompute recompute;
+    bool offload;
     uint64_t vram_limit; /* 0: what the card has */
     /* probe */
     const char *inputs, *output;

@@ -82,6 +82,8 @@ struct sft_trainer_config ft_trainer_config(struct ft_model *model,
 {
     const struct ft_options *o = options;
     const char *base = o->base_model ? o->base_model : sf_map_summary(model->map)->model_id;
+    struct sft_policy policy = sft_policy_of(o->recompute, model->spec.layers);
+    policy.offload = o->offload;
     return (struct sft_trainer_config){
         .spec = &model->spec,
         .lora = &model->lora,
@@ -107,7 +109,7 @@ struct sft_trainer_config ft_trainer_config(struct ft_model *model,
         .max_grad_norm = (float)o->max_grad_norm,
         .eval_steps = o->eval_steps,
         .save_steps = o->save_steps,
-        .policy = sft_policy_of(o->recompute, model->spec.layers),
+        .policy = policy,
         .output = {.directory = o->output_dir,
                    .base_model = base ? base : "",
                    .prefix = ft_model_prefix(model, o)},

@@ -157,6 +157,7 @@ static struct sft_policy both(struct sft_policy a, struct sft_policy b)
 {
     for (int k = 0; k < SFT_ACTIVATION_KINDS; k++)
         a.again[k] = a.again[k] < b.again[k] ? b.again[k] : a.again[k];
+    a.offload |= b.offload;
     return a;
 }
 
@@ -164,12 +165,12 @@ static struct sft_policy both(struct sft_policy a, struct sft_policy b)
  * shrinks along the walk). */
 static int fit_policy(struct sft_step_config *c, struct sf_err *err)
 {
-    int64_t layers = c->spec->layers, low = 0, high = sft_policy_steps(layers) - 1;
+    int64_t layers = c->spec->layers, low = 0, high = sft_policy_steps(layers, c->ops->device) - 1;
     uint64_t bytes;
     int code = measure_policy(&bytes, c, c->policy, err);
     if (code || bytes <= c->limit)
         return code;
-    code = measure_policy(&bytes, c, sft_policy_step(high, layers), err);
+    code = measure_policy(&bytes, c, sft_policy_step(high, layers, c->ops->device), err);
     if (code)
         return code;
     if (bytes > c->limit)
@@ -179,7 +180,8 @@ static int fit_policy(struct sft_step_config *c, struct sf_err *err)
                        (unsigned long long)bytes, (unsigned long long)c->limit);
     while (low + 1 < high) { /* `low` does not fit, `high` does */
         int64_t middle = (low + high) / 2;
-        code = measure_policy(&bytes, c, both(c->policy, sft_policy_step(middle, layers)), err);
+        code = measure_policy(
+            &bytes, c, both(c->policy, sft_policy_step(middle, layers, c->ops->device)), err);
         if (code)
             return code;
         if (bytes <= c->limit)
@@ -187,7 +189,7 @@ static int fit_policy(struct sft_step_config *c, struct sf_err *err)
         else
             low = middle;
     }
-    c->policy = both(c->policy, sft_policy_step(high, layers));
+    c->policy = both(c->policy, sft_policy_step(high, layers, c->ops->device));
     return SF_OK;
 }
 

@@ -76,15 +76,27 @@ static int64_t count_again(struct sft_policy policy)
 /* Each step makes one kind of one layer more again; selective and full lie on the way. */
 START_TEST(the_walk_goes_from_all_to_nothing)
 {
-    const int64_t layers = 7, steps = sft_policy_steps(layers);
+    const int64_t layers = 7, steps = sft_policy_steps(layers, false);
     struct sft_policy selective = sft_policy_of(SFT_RECOMPUTE_SELECTIVE, layers);
     struct sft_policy full = sft_policy_of(SFT_RECOMPUTE_FULL, layers);
     for (int64_t s = 0; s < steps; s++)
-        ck_assert_int_eq(count_again(sft_policy_step(s, layers)), s);
-    struct sft_policy at = sft_policy_step(layers, layers),
-                      last = sft_policy_step(steps - 1, layers);
+        ck_assert_int_eq(count_again(sft_policy_step(s, layers, false)), s);
+    struct sft_policy at = sft_policy_step(layers, layers, false),
+                      last = sft_policy_step(steps - 1, layers, false);
     ck_assert_mem_eq(&at, &selective, sizeof at);
     ck_assert_mem_eq(&last, &full, sizeof last);
+}
+END_TEST
+
+START_TEST(a_device_offloads_behind_what_is_nearly_free)
+{
+    const int64_t layers = 7, steps = sft_policy_steps(layers, true);
+    ck_assert_int_eq(steps, sft_policy_steps(layers, false) + 1);
+    for (int64_t s = 0; s < steps; s++) {
+        struct sft_policy policy = sft_policy_step(s, layers, true);
+        ck_assert_int_eq(policy.offload, s > layers);
+        ck_assert_int_eq(count_again(policy), s > layers ? s - 1 : s);
+    }
 }
 END_TEST
 
@@ -97,6 +109,7 @@ static Suite *policy_suite(void)
     tcase_add_test(tc, full_forgets_activations_inside_layers_only);
     tcase_add_test(tc, selective_keeps_what_products_made);
     tcase_add_test(tc, the_walk_goes_from_all_to_nothing);
+    tcase_add_test(tc, a_device_offloads_behind_what_is_nearly_free);
     suite_add_tcase(suite, tc);
     return suite;
 }

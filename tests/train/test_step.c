@@ -76,8 +76,9 @@ START_TEST(recompute_gives_the_same_bits)
     float *want = flat_copy(NULL), *got = flat_copy(NULL);
     uint64_t most = 0, least = 0;
     tiny_batch(&batch, &t, two_documents, 2, 1);
-    for (int64_t s = 0; s < sft_policy_steps(t.spec.layers); s++) {
-        struct sft_step *step = open_with(&program, 1, sft_policy_step(s, t.spec.layers), t.image);
+    for (int64_t s = 0; s < sft_policy_steps(t.spec.layers, true); s++) {
+        struct sft_step *step =
+            open_with(&program, 1, sft_policy_step(s, t.spec.layers, true), t.image);
         gradients_of(s ? got : want, s ? &loss : &first, step, &batch, 1);
         least = sft_step_bytes(step);
         most = s ? most : least;

@@ -31,7 +31,7 @@ bool sft_recompute_from_name(enum sft_recompute *out, const char *name)
 
 struct sft_policy sft_policy_of(enum sft_recompute recompute, int64_t layers)
 {
-    struct sft_policy policy = {{0}};
+    struct sft_policy policy = {{0}, false};
     if (recompute == SFT_RECOMPUTE_SELECTIVE)
         policy.again[SFT_ACTIVATION] = (int32_t)layers;
     for (int kind = 0; recompute == SFT_RECOMPUTE_FULL && kind < SFT_ACTIVATION_KINDS; kind++)
@@ -39,14 +39,18 @@ struct sft_policy sft_policy_of(enum sft_recompute recompute, int64_t layers)
     return policy;
 }
 
-int64_t sft_policy_steps(int64_t layers)
+int64_t sft_policy_steps(int64_t layers, bool device)
 {
-    return SFT_ACTIVATION_KINDS * layers + 1;
+    return SFT_ACTIVATION_KINDS * layers + 1 + device;
 }
 
-struct sft_policy sft_policy_step(int64_t step, int64_t layers)
+struct sft_policy sft_policy_step(int64_t step, int64_t layers, bool device)
 {
-    struct sft_policy policy = {{0}};
+    struct sft_policy policy = {{0}, false};
+    if (device && step > layers) {
+        policy.offload = true;
+        step--;
+    }
     for (int i = 0; i < SFT_ACTIVATION_KINDS && step > 0; i++, step -= layers)
         policy.again[order[i]] = (int32_t)(step < layers ? step : layers);
     return policy;
@@ -59,5 +63,7 @@ void sft_policy_apply(struct sft_tape *tape, struct sft_policy policy)
         if (b->class == SFT_STEP && b->kind < SFT_ACTIVATION_KINDS && b->layer >= 0 &&
             b->layer < policy.again[b->kind])
             b->class = SFT_RECOMPUTE;
+        if (b->class == SFT_STEP && b->kind == SFT_RESIDUAL)
+            b->offload = policy.offload;
     }
 }

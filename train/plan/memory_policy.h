@@ -15,6 +15,7 @@
 
 struct sft_policy {
     int32_t again[SFT_ACTIVATION_KINDS]; /* layers 0 .. again[kind] - 1 make this kind again */
+    bool offload; /* the residual stream waits on the host (offload.h): copies beside the ops */
 };
 
 enum sft_recompute {
@@ -28,9 +29,10 @@ const char *sft_recompute_name(enum sft_recompute recompute); /* "none", "select
 bool sft_recompute_from_name(enum sft_recompute *out, const char *name);
 /* AUTO as NONE. */
 struct sft_policy sft_policy_of(enum sft_recompute recompute, int64_t layers);
-/* Steps there are from keeping all (0) to keeping nothing (the last), for so many layers. */
-int64_t sft_policy_steps(int64_t layers);
-struct sft_policy sft_policy_step(int64_t step, int64_t layers);
+/* Steps there are from keeping all (0) to keeping nothing (the last), for so many layers; `device`:
+ * offload is among them, behind what is nearly free. */
+int64_t sft_policy_steps(int64_t layers, bool device);
+struct sft_policy sft_policy_step(int64_t step, int64_t layers, bool device);
 void sft_policy_apply(struct sft_tape *tape, struct sft_policy policy);
 
 #endif

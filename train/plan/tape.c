@@ -6,6 +6,7 @@
 
 #include "kernels/linear.h"
 #include "libformat/base/mem.h"
+#include "train/plan/offload.h"
 #include "train/plan/pack.h"
 #include "train/plan/prune.h"
 #include "train/plan/recompute.h"
@@ -129,6 +130,7 @@ uint32_t sft_node_updates(const struct sft_node *node)
     case SK_LINEAR_BACKWARD: /* da and db always, dx where asked */
         return 6u | ((const struct sk_linear_backward *)(const void *)node->args)->accumulate_dx;
     case SK_ROUTE_BACKWARD:
+    case SK_TRANSFER_END: /* what begin wrote */
         return 1;
     case SK_ADAMW:
         return 7; /* parameter, m, v */
@@ -219,6 +221,8 @@ int sft_tape_finish(struct sft_tape *tape, const struct sk_ops *ops, int threads
     int code = tape->failed ? SF_OK : sft_recompute(tape, err);
     if (code)
         return code;
+    if (!tape->failed)
+        sft_offload(tape);
     if (!tape->failed)
         add_workspaces(tape, ops, threads);
     if (tape->failed)

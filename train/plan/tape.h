@@ -56,6 +56,7 @@ struct sft_buffer {
     uint64_t bytes;
     uint64_t offset;      /* in its block, once packed */
     int32_t birth, death; /* first and last node that needs the bytes; -1 while untouched */
+    bool offload;         /* wanted on the host between forward and backward (offload.h) */
     struct sf_role role;  /* WEIGHT: which; for experts the whole layer's, expert -1 */
 };
 
