@@ -6,7 +6,9 @@
  *     s = scale * q k^T,  p = softmax(s),  o = p v,  lse = log sum exp s
  *     dv = p^T do,  ds = p * (do v^T - rowsum(do * o)),  dq = scale * ds k,  dk = scale * ds^T q
  * Scores are never held beyond a tile. Documents that do not cover 0 .. rows in order, or one
- * longer than `longest`, are SF_EINVAL. */
+ * longer than `longest`, are SF_EINVAL. CUDA rounds p and ds to bfloat16 before they are multiplied;
+ * heads of 8, 16, .. 128 elements go through tensor cores, others up to 256 through slow loops,
+ * longer ones are SF_EUNSUPPORTED. */
 #ifndef SCOUT_KERNELS_ATTENTION_H
 #define SCOUT_KERNELS_ATTENTION_H
 

@@ -158,6 +158,10 @@ static int tell_fault(const struct sk_fault *fault, struct sf_err *err)
     case SK_FAULT_TARGET:
         return sf_fail(err, SF_EINVAL, "row %d: target %lld is outside the vocabulary", fault->row,
                        fault->value);
+    case SK_FAULT_DOCUMENTS:
+        return sf_fail(err, SF_EINVAL,
+                       "document %d ends at row %lld: too long, or documents do not cover the rows",
+                       fault->row, fault->value);
     default:
         return sf_fail(err, SF_ECUDA, "a kernel raised fault %d at row %d", fault->code,
                        fault->row);

@@ -11,11 +11,11 @@
 #include "kernels/transfer.h"
 
 /* What a kernel found wrong; the first one stays until it has been told. */
-enum sk_fault_code { SK_FAULT_NONE, SK_FAULT_ROUTER_NAN, SK_FAULT_TARGET };
+enum sk_fault_code { SK_FAULT_NONE, SK_FAULT_ROUTER_NAN, SK_FAULT_TARGET, SK_FAULT_DOCUMENTS };
 struct sk_fault {
     int code; /* enum sk_fault_code */
     int row;
-    long long value; /* SK_FAULT_TARGET: the target */
+    long long value; /* the target, or where the document ends */
 };
 
 struct sk_cuda {

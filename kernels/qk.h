@@ -5,7 +5,8 @@
  * temperature: q * (1 + temperature_scale * ln(1 + floor((position + 1) / temperature_floor)))
  * Each is applied only where its flag is set; Llama 4 has rope (+ norm) or temperature.
  * backward is in place on dq and dk; where norm is set it needs the forward's outputs and rstd,
- * which are optional otherwise. norm with temperature has no backward: SF_EUNSUPPORTED. */
+ * which are optional otherwise. norm with temperature has no backward: SF_EUNSUPPORTED. CUDA takes
+ * heads of an even number of elements only. */
 #ifndef SCOUT_KERNELS_QK_H
 #define SCOUT_KERNELS_QK_H
 

@@ -255,6 +255,8 @@ int main(void)
     printf("share = (flops / product rate + bytes / copy rate) / time; median of %d\n", RUNS);
     bench_linear();
     bench_head_loss();
+    bench_qk();
+    bench_attention();
     sk_cuda_stop(&bench_ctx);
     sk_device_close(device);
     return 0;

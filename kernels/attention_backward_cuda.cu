@@ -1,0 +1,228 @@
+#include "kernels/attention_cuda_tile.cuh"
+
+/* Two kernels, each owning what it writes, so that nothing is added up in an order that could change:
+ * one has 64 keys of a kv head and goes over the queries of its group's heads, one has 64 queries of
+ * a head and goes over keys. Both compute the scores again; a warp has 16 rows. */
+enum { ROWS = 64, PARTS = SK_TILE_KEYS / 8, STAGES = 2 };
+
+/* ---- dk, dv ---- */
+
+/* What travels for a step: 64 queries of a head and what is known of their softmax. */
+template <int D> struct query_stage {
+    bf16 q[ROWS * D], d_o[ROWS * D];
+    float lse[ROWS], delta[ROWS];
+};
+template <int D> struct key_block {
+    bf16 k[ROWS * D], v[ROWS * D];
+    query_stage<D> stage[STAGES];
+};
+
+template <int D>
+static __device__ __forceinline__ void
+load_queries(query_stage<D> &to, const sk_attention_tensors &t, int head, int first)
+{
+    sk_tile_load<D, ROWS>(to.q, sk_tile_of(t.q, t.heads, head, t), first);
+    sk_tile_load<D, ROWS>(to.d_o, sk_tile_of(t.d_o, t.heads, head, t), first);
+    int row = first + threadIdx.x % ROWS;
+    bool valid = row < t.rows;
+    int64_t at = valid ? (int64_t)row * t.heads + head : 0;
+    if (threadIdx.x < ROWS)
+        sk_copy4(&to.lse[threadIdx.x % ROWS], t.lse + at, valid);
+    else
+        sk_copy4(&to.delta[threadIdx.x % ROWS], t.delta + at, valid);
+}
+
+/* s[keys x queries] becomes p = exp(scale s - lse), 0 where the query does not see the key. */
+static __device__ __forceinline__ void weigh_keys(float s[PARTS][4], const float *lse, int key,
+                                                  int query, const int hi[2], bool masked,
+                                                  float scale_log2)
+{
+    int t = threadIdx.x % 4;
+#pragma unroll
+    for (int n = 0; n < PARTS; n++) {
+        float2 two = *reinterpret_cast<const float2 *>(lse + 8 * n + 2 * t);
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            int column = query + 8 * n + 2 * t + i % 2;
+            float p =
+                sk_exp2(s[n][i] * scale_log2 - (i % 2 ? two.y : two.x) * 1.44269504088896341f);
+            bool sees = !masked || (column >= key + 8 * (i / 2) && column < hi[i / 2]);
+            s[n][i] = sees ? p : 0;
+        }
+    }
+}
+
+/* dp becomes ds = p (dp - delta). */
+static __device__ __forceinline__ void slope_keys(float dp[PARTS][4], const float p[PARTS][4],
+                                                  const float *delta)
+{
+    int t = threadIdx.x % 4;
+#pragma unroll
+    for (int n = 0; n < PARTS; n++) {
+        float2 two = *reinterpret_cast<const float2 *>(delta + 8 * n + 2 * t);
+#pragma unroll
+        for (int i = 0; i < 4; i++)
+            dp[n][i] = p[n][i] * (dp[n][i] - (i % 2 ? two.y : two.x));
+    }
+}
+
+/* grid: kv heads, tiles of keys, the first of which most queries see. Scores are formed turned,
+ * [keys x queries]: as they come out of one product they go into the next. */
+template <int D>
+static __global__ void __launch_bounds__(SK_TILE_THREADS, 2)
+    key_kernel(const sk_attention_tensors t)
+{
+    extern __shared__ __align__(128) unsigned char shared[];
+    key_block<D> &block = *reinterpret_cast<key_block<D> *>(shared);
+    int kv_head = blockIdx.x, first = blockIdx.y * ROWS, group = t.heads / t.kv_heads;
+    sk_tile_source k = sk_tile_of(t.k, t.kv_heads, kv_head, t);
+    sk_tile_source v = sk_tile_of(t.v, t.kv_heads, kv_head, t);
+    int row = threadIdx.x / SK_WARP * SK_TILE_WARP_ROWS, key = first + row;
+    int g = threadIdx.x % SK_WARP / 4, hi[2];
+#pragma unroll
+    for (int i = 0; i < 2; i++)
+        hi[i] = key + g + 8 * i < t.rows ? t.bounds.hi[key + g + 8 * i] : 0;
+    int end = t.bounds.hi[min(first + ROWS, t.rows) - 1];
+    int all_until = key + SK_TILE_WARP_ROWS <= t.rows ? t.bounds.hi[key] : 0; /* see every key */
+    int tiles = (end - first + ROWS - 1) / ROWS, steps = tiles * group;
+    float scale_log2 = t.scale * 1.44269504088896341f;
+    float dk[D / 8][4], dv[D / 8][4], p[PARTS][4], dp[PARTS][4];
+#pragma unroll
+    for (int n = 0; n < D / 8; n++)
+#pragma unroll
+        for (int i = 0; i < 4; i++)
+            dk[n][i] = dv[n][i] = 0;
+    sk_tile_load<D, ROWS>(block.k, k, first);
+    sk_tile_load<D, ROWS>(block.v, v, first);
+    load_queries<D>(block.stage[0], t, kv_head * group, first);
+    sk_copy_commit();
+    for (int step = 0, head = kv_head * group, query = first; step < steps; step++) {
+        query_stage<D> &stage = block.stage[step % STAGES];
+        int now = query;
+        query += ROWS;
+        if (query >= end) {
+            query = first;
+            head++;
+        }
+        if (step + 1 < steps)
+            load_queries<D>(block.stage[(step + 1) % STAGES], t, head, query);
+        sk_copy_commit();
+        sk_copy_wait<1>();
+        __syncthreads();
+        bool masked = now < key + SK_TILE_WARP_ROWS - 1 || now + ROWS > all_until;
+        sk_tile_scores<D>(p, block.k, row, stage.q);
+        weigh_keys(p, stage.lse, key + g, now, hi, masked, scale_log2);
+        sk_tile_accumulate<D>(dv, p, stage.d_o);
+        sk_tile_scores<D>(dp, block.v, row, stage.d_o);
+        slope_keys(dp, p, stage.delta);
+        sk_tile_accumulate<D>(dk, dp, stage.q);
+        __syncthreads();
+    }
+    const float scales[2] = {t.scale, t.scale}, ones[2] = {1, 1};
+    sk_tile_store<D>(t.dk + (int64_t)kv_head * t.head_size, k, key, block.k, row, dk, scales);
+    sk_tile_store<D>(t.dv + (int64_t)kv_head * t.head_size, v, key, block.v, row, dv, ones);
+}
+
+/* ---- dq ---- */
+
+template <int D> struct query_block {
+    bf16 q[ROWS * D], d_o[ROWS * D];
+    struct {
+        bf16 k[SK_TILE_KEYS * D], v[SK_TILE_KEYS * D];
+    } stage[STAGES];
+};
+
+/* s[queries x keys] becomes p. */
+static __device__ __forceinline__ void weigh_queries(float s[PARTS][4], const float lse_log2[2],
+                                                     int query, int key, const int lo[2],
+                                                     bool masked, float scale_log2)
+{
+    int t = threadIdx.x % 4;
+#pragma unroll
+    for (int n = 0; n < PARTS; n++)
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            int column = key + 8 * n + 2 * t + i % 2;
+            float p = sk_exp2(s[n][i] * scale_log2 - lse_log2[i / 2]);
+            bool sees = !masked || (column <= query + 8 * (i / 2) && column >= lo[i / 2]);
+            s[n][i] = sees ? p : 0;
+        }
+}
+
+/* grid: heads, tiles of queries, the last of which see most keys. */
+template <int D>
+static __global__ void __launch_bounds__(SK_TILE_THREADS, 2)
+    query_kernel(const sk_attention_tensors t)
+{
+    extern __shared__ __align__(128) unsigned char shared[];
+    query_block<D> &block = *reinterpret_cast<query_block<D> *>(shared);
+    int head = blockIdx.x, first = (gridDim.y - 1 - blockIdx.y) * ROWS;
+    int kv_head = head / (t.heads / t.kv_heads);
+    sk_tile_source q = sk_tile_of(t.q, t.heads, head, t), d_o = sk_tile_of(t.d_o, t.heads, head, t);
+    sk_tile_source k = sk_tile_of(t.k, t.kv_heads, kv_head, t);
+    sk_tile_source v = sk_tile_of(t.v, t.kv_heads, kv_head, t);
+    int row = threadIdx.x / SK_WARP * SK_TILE_WARP_ROWS, query = first + row;
+    int g = threadIdx.x % SK_WARP / 4, lo[2];
+    float lse_log2[2], delta[2];
+#pragma unroll
+    for (int i = 0; i < 2; i++) {
+        int r = min(query + g + 8 * i, t.rows - 1);
+        lo[i] = t.bounds.lo[r];
+        lse_log2[i] = t.lse[(int64_t)r * t.heads + head] * 1.44269504088896341f;
+        delta[i] = t.delta[(int64_t)r * t.heads + head];
+    }
+    int key = t.bounds.lo[first], end = min(first + ROWS, t.rows);
+    int all_see = t.bounds.lo[min(query + SK_TILE_WARP_ROWS, t.rows) - 1];
+    float scale_log2 = t.scale * 1.44269504088896341f;
+    float dq[D / 8][4], p[PARTS][4], dp[PARTS][4];
+#pragma unroll
+    for (int n = 0; n < D / 8; n++)
+        dq[n][0] = dq[n][1] = dq[n][2] = dq[n][3] = 0;
+    sk_tile_load<D, ROWS>(block.q, q, first);
+    sk_tile_load<D, ROWS>(block.d_o, d_o, first);
+    sk_tile_load<D, SK_TILE_KEYS>(block.stage[0].k, k, key);
+    sk_tile_load<D, SK_TILE_KEYS>(block.stage[0].v, v, key);
+    sk_copy_commit();
+    for (int step = 0; key < end; step++, key += SK_TILE_KEYS) {
+        auto &stage = block.stage[step % STAGES], &next = block.stage[(step + 1) % STAGES];
+        if (key + SK_TILE_KEYS < end) {
+            sk_tile_load<D, SK_TILE_KEYS>(next.k, k, key + SK_TILE_KEYS);
+            sk_tile_load<D, SK_TILE_KEYS>(next.v, v, key + SK_TILE_KEYS);
+        }
+        sk_copy_commit();
+        sk_copy_wait<1>();
+        __syncthreads();
+        bool masked = key + SK_TILE_KEYS - 1 > query || key < all_see;
+        sk_tile_scores<D>(p, block.q, row, stage.k);
+        weigh_queries(p, lse_log2, query + g, key, lo, masked, scale_log2);
+        sk_tile_scores<D>(dp, block.d_o, row, stage.v);
+#pragma unroll
+        for (int n = 0; n < PARTS; n++)
+#pragma unroll
+            for (int i = 0; i < 4; i++)
+                dp[n][i] = p[n][i] * (dp[n][i] - delta[i / 2]);
+        sk_tile_accumulate<D>(dq, dp, stage.k);
+        __syncthreads();
+    }
+    const float scales[2] = {t.scale, t.scale};
+    sk_tile_store<D>(t.dq + (int64_t)head * t.head_size, q, query, block.q, row, dq, scales);
+}
+
+template <int D>
+static int backward_of(const sk_attention_tensors *t, cudaStream_t stream, sf_err *err)
+{
+    constexpr int key_bytes = sizeof(key_block<D>), query_bytes = sizeof(query_block<D>);
+    unsigned tiles = (unsigned)sk_blocks(t->rows, ROWS);
+    SK_TILE_SHARED(key_kernel<D>, key_bytes, err);
+    SK_TILE_SHARED(query_kernel<D>, query_bytes, err);
+    key_kernel<D><<<dim3((unsigned)t->kv_heads, tiles), SK_TILE_THREADS, key_bytes, stream>>>(*t);
+    SK_LAUNCHED("attention_backward of keys", err);
+    query_kernel<D><<<dim3((unsigned)t->heads, tiles), SK_TILE_THREADS, query_bytes, stream>>>(*t);
+    SK_LAUNCHED("attention_backward of queries", err);
+    return SF_OK;
+}
+
+int sk_attention_backward_tiles(const sk_attention_tensors *t, cudaStream_t stream, sf_err *err)
+{
+    return t->head_size > 64 ? backward_of<128>(t, stream, err) : backward_of<64>(t, stream, err);
+}

@@ -1,0 +1,218 @@
+#include "kernels/attention_cuda_tile.cuh"
+
+/* A block has 128 queries of one head, a warp 32 of them as two strips of 16: each fragment of keys
+ * or values that is read from shared memory then serves two products, without which reading would
+ * take longer than the products. */
+enum {
+    QUERIES = 128,
+    STRIPS = 2,
+    WARP_QUERIES = STRIPS * SK_TILE_WARP_ROWS,
+    PARTS = SK_TILE_KEYS / 8
+};
+
+/* Online softmax of a strip: thread holds rows g and g + 8. */
+struct strip {
+    float most[2], sum[2]; /* largest score so far; this thread's share of sum exp */
+    int lo[2];
+};
+
+template <int D>
+static __device__ __forceinline__ void score_strips(float s[STRIPS][PARTS][4], bf16 *queries,
+                                                    bf16 *keys)
+{
+#pragma unroll
+    for (int m = 0; m < STRIPS; m++)
+#pragma unroll
+        for (int n = 0; n < PARTS; n++)
+            s[m][n][0] = s[m][n][1] = s[m][n][2] = s[m][n][3] = 0;
+#pragma unroll
+    for (int k = 0; k < D / 16; k++) {
+        uint32_t a[STRIPS][4];
+#pragma unroll
+        for (int m = 0; m < STRIPS; m++)
+            sk_tile_a<D>(a[m], queries, SK_TILE_WARP_ROWS * m, k);
+#pragma unroll
+        for (int n = 0; n < PARTS / 2; n++) {
+            uint32_t b[4];
+            sk_tile_b<D>(b, keys, 16 * n, k);
+#pragma unroll
+            for (int m = 0; m < STRIPS; m++) {
+                sk_mma(s[m][2 * n], a[m], b);
+                sk_mma(s[m][2 * n + 1], a[m], b + 2);
+            }
+        }
+    }
+}
+
+static __device__ __forceinline__ void mask_strip(float s[PARTS][4], const strip &state, int row,
+                                                  int key)
+{
+    int t = threadIdx.x % 4;
+#pragma unroll
+    for (int n = 0; n < PARTS; n++)
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            int j = key + 8 * n + 2 * t + i % 2;
+            if (j > row + 8 * (i / 2) || j < state.lo[i / 2])
+                s[n][i] = -INFINITY;
+        }
+}
+
+/* s becomes exp(scale (s - most)); what was summed before is scaled to the new `most`. */
+template <int D>
+static __device__ __forceinline__ void soften_strip(float s[PARTS][4], float o[D / 8][4],
+                                                    strip &state, float scale_log2)
+{
+#pragma unroll
+    for (int i = 0; i < 2; i++) {
+        float most = state.most[i];
+#pragma unroll
+        for (int n = 0; n < PARTS; n++)
+            most = fmaxf(most, fmaxf(s[n][2 * i], s[n][2 * i + 1]));
+        most = fmaxf(most, __shfl_xor_sync(0xffffffffu, most, 1));
+        most = fmaxf(most, __shfl_xor_sync(0xffffffffu, most, 2));
+        float base = most == -INFINITY ? 0 : most * scale_log2; /* a row that has seen no key yet */
+        float shrink = sk_exp2(state.most[i] * scale_log2 - base), sum = state.sum[i] * shrink;
+        state.most[i] = most;
+#pragma unroll
+        for (int n = 0; n < PARTS; n++) {
+            s[n][2 * i] = sk_exp2(s[n][2 * i] * scale_log2 - base);
+            s[n][2 * i + 1] = sk_exp2(s[n][2 * i + 1] * scale_log2 - base);
+            sum += s[n][2 * i] + s[n][2 * i + 1];
+        }
+        state.sum[i] = sum;
+#pragma unroll
+        for (int n = 0; n < D / 8; n++) {
+            o[n][2 * i] *= shrink;
+            o[n][2 * i + 1] *= shrink;
+        }
+    }
+}
+
+template <int D>
+static __device__ __forceinline__ void add_values(float o[STRIPS][D / 8][4],
+                                                  const float p[STRIPS][PARTS][4], bf16 *values)
+{
+#pragma unroll
+    for (int k = 0; k < PARTS / 2; k++) {
+        uint32_t a[STRIPS][4];
+#pragma unroll
+        for (int m = 0; m < STRIPS; m++)
+            sk_tile_round(a[m], p[m][2 * k], p[m][2 * k + 1]);
+#pragma unroll
+        for (int n = 0; n < D / 16; n++) {
+            uint32_t b[4];
+            sk_tile_b_plain<D>(b, values, 16 * k, n);
+#pragma unroll
+            for (int m = 0; m < STRIPS; m++) {
+                sk_mma(o[m][2 * n], a[m], b);
+                sk_mma(o[m][2 * n + 1], a[m], b + 2);
+            }
+        }
+    }
+}
+
+/* Divides by the sum, which four threads share, and writes o and lse of a strip. */
+template <int D>
+static __device__ __forceinline__ void finish_strip(const sk_attention_tensors &t, int head,
+                                                    int row, bf16 *tile, const float o[D / 8][4],
+                                                    const strip &state)
+{
+    int lane = threadIdx.x % SK_WARP;
+    float factor[2];
+#pragma unroll
+    for (int i = 0; i < 2; i++) {
+        float sum = state.sum[i];
+        sum += __shfl_xor_sync(0xffffffffu, sum, 1);
+        sum += __shfl_xor_sync(0xffffffffu, sum, 2);
+        factor[i] = 1 / sum;
+        int r = row + lane / 4 + 8 * i;
+        if (lane % 4 == 0 && r < t.rows)
+            t.lse[(int64_t)r * t.heads + head] = state.most[i] * t.scale + logf(sum);
+    }
+    sk_tile_source to = sk_tile_of(t.o, t.heads, head, t);
+    sk_tile_store<D>(t.o + (int64_t)head * t.head_size, to, row, tile, 0, o, factor);
+}
+
+/* grid: heads, tiles of queries. The last tiles, which see most keys, start first. Keys of the next
+ * step travel while values are multiplied, values while scores are. */
+template <int D>
+static __global__ void __launch_bounds__(SK_TILE_THREADS, 2)
+    forward_kernel(const sk_attention_tensors t)
+{
+    extern __shared__ __align__(128) unsigned char shared[];
+    bf16 *queries = reinterpret_cast<bf16 *>(shared), *keys = queries + QUERIES * D,
+         *values = keys + SK_TILE_KEYS * D;
+    int head = blockIdx.x, first = (gridDim.y - 1 - blockIdx.y) * QUERIES;
+    int kv_head = head / (t.heads / t.kv_heads), warp = threadIdx.x / SK_WARP;
+    sk_tile_source q = sk_tile_of(t.q, t.heads, head, t);
+    sk_tile_source k = sk_tile_of(t.k, t.kv_heads, kv_head, t);
+    sk_tile_source v = sk_tile_of(t.v, t.kv_heads, kv_head, t);
+    int row = first + warp * WARP_QUERIES, g = threadIdx.x % SK_WARP / 4;
+    int end = min(first + QUERIES, t.rows), last = min(row + WARP_QUERIES, t.rows) - 1;
+    int all_see = last >= row ? t.bounds.lo[last] : 0; /* from here on no row has a lower bound */
+    float scale_log2 = t.scale * 1.44269504088896341f;
+    float s[STRIPS][PARTS][4], o[STRIPS][D / 8][4];
+    strip state[STRIPS];
+#pragma unroll
+    for (int m = 0; m < STRIPS; m++) {
+#pragma unroll
+        for (int i = 0; i < 2; i++) {
+            int r = row + SK_TILE_WARP_ROWS * m + g + 8 * i;
+            state[m].most[i] = -INFINITY;
+            state[m].sum[i] = 0;
+            state[m].lo[i] = r < t.rows ? t.bounds.lo[r] : 0;
+        }
+#pragma unroll
+        for (int n = 0; n < D / 8; n++)
+            o[m][n][0] = o[m][n][1] = o[m][n][2] = o[m][n][3] = 0;
+    }
+    int key = t.bounds.lo[first];
+    bf16 *mine = queries + warp * WARP_QUERIES * D;
+    sk_tile_load<D, QUERIES>(queries, q, first);
+    sk_tile_load<D, SK_TILE_KEYS>(keys, k, key);
+    sk_copy_commit();
+    for (; key < end; key += SK_TILE_KEYS) {
+        bool seen = key <= last; /* by a row of this warp */
+        sk_copy_wait<0>();
+        __syncthreads();
+        sk_tile_load<D, SK_TILE_KEYS>(values, v, key);
+        sk_copy_commit();
+        if (seen)
+            score_strips<D>(s, mine, keys);
+        sk_copy_wait<0>();
+        __syncthreads();
+        if (key + SK_TILE_KEYS < end)
+            sk_tile_load<D, SK_TILE_KEYS>(keys, k, key + SK_TILE_KEYS);
+        sk_copy_commit();
+        if (!seen)
+            continue;
+#pragma unroll
+        for (int m = 0; m < STRIPS; m++) {
+            if (key + SK_TILE_KEYS - 1 > row + SK_TILE_WARP_ROWS * m || key < all_see)
+                mask_strip(s[m], state[m], row + SK_TILE_WARP_ROWS * m + g, key);
+            soften_strip<D>(s[m], o[m], state[m], scale_log2);
+        }
+        add_values<D>(o, s, values);
+    }
+#pragma unroll
+    for (int m = 0; m < STRIPS; m++)
+        finish_strip<D>(t, head, row + SK_TILE_WARP_ROWS * m, mine + SK_TILE_WARP_ROWS * m * D,
+                        o[m], state[m]);
+}
+
+template <int D>
+static int forward_of(const sk_attention_tensors *t, cudaStream_t stream, sf_err *err)
+{
+    constexpr int bytes = (QUERIES + 2 * SK_TILE_KEYS) * D * (int)sizeof(bf16);
+    dim3 grid((unsigned)t->heads, (unsigned)sk_blocks(t->rows, QUERIES));
+    SK_TILE_SHARED(forward_kernel<D>, bytes, err);
+    forward_kernel<D><<<grid, SK_TILE_THREADS, bytes, stream>>>(*t);
+    SK_LAUNCHED("attention_forward", err);
+    return SF_OK;
+}
+
+int sk_attention_forward_tiles(const sk_attention_tensors *t, cudaStream_t stream, sf_err *err)
+{
+    return t->head_size > 64 ? forward_of<128>(t, stream, err) : forward_of<64>(t, stream, err);
+}
