@@ -3,12 +3,6 @@
 #include "tools/columns.h"
 #include "tools/inspect_verbs.h"
 
-/* What lies in an extent: how many planes, how many bytes between and behind them. */
-struct fill {
-    int64_t planes, holes;
-    uint64_t padding;
-};
-
 struct range {
     uint64_t address, bytes;
 };
@@ -37,12 +31,14 @@ static int64_t list_planes(struct range *range, const struct sf_map *map)
 }
 
 /* Extents and planes are both in order of address: one walk over each. */
-static int gather(struct fill *fill, struct inspect *in, struct sf_err *err)
+int inspect_fill_gather(struct inspect_fill **out, struct inspect *in, struct sf_err *err)
 {
     const struct sf_container_info *info = sf_map_info(in->map);
     struct range *range =
         sf_arena_array(in->arena, (uint64_t)info->tensors * SF_PLANE_COUNT, sizeof *range);
-    if (!range)
+    struct inspect_fill *fill = sf_arena_array(in->arena, (uint64_t)info->extents, sizeof *fill);
+    *out = fill;
+    if (!range || !fill)
         return sf_fail(err, SF_ENOMEM, "cannot list the planes of %lld tensors",
                        (long long)info->tensors);
     int64_t n = list_planes(range, in->map), at = 0;
@@ -73,7 +69,7 @@ static void add_line(struct columns *c, struct inspect *in, uint64_t offset, uin
     columns_cell(c, "%s", what);
 }
 
-static void add_fill(struct columns *c, struct inspect *in, const struct fill *fill)
+static void add_fill(struct columns *c, struct inspect *in, const struct inspect_fill *fill)
 {
     if (!fill) {
         for (int i = 0; i < 3; i++)
@@ -85,7 +81,7 @@ static void add_fill(struct columns *c, struct inspect *in, const struct fill *f
     columns_cell(c, "%s", inspect_number(in, fill->padding));
 }
 
-static int print_text(struct inspect *in, const struct fill *fill, struct sf_err *err)
+static int print_text(struct inspect *in, const struct inspect_fill *fill, struct sf_err *err)
 {
     static const struct column heads[] = {{"offset", true, false, 0}, {"bytes", true, false, 0},
                                           {"size", true, false, 2},   {"what", false, false, 0},
@@ -109,7 +105,7 @@ static int print_text(struct inspect *in, const struct fill *fill, struct sf_err
     return columns_print(&c, in->out, 0, in->width, err);
 }
 
-static int print_json(struct inspect *in, const struct fill *fill, struct sf_err *err)
+static int print_json(struct inspect *in, const struct inspect_fill *fill, struct sf_err *err)
 {
     const struct sf_container_info *info = sf_map_info(in->map);
     struct sf_json_writer w;
@@ -140,12 +136,8 @@ static int print_json(struct inspect *in, const struct fill *fill, struct sf_err
 
 int inspect_layout(struct inspect *in, const struct inspect_request *r, struct sf_err *err)
 {
-    struct fill *fill =
-        sf_arena_array(in->arena, (uint64_t)sf_map_info(in->map)->extents, sizeof *fill);
-    if (!fill)
-        return sf_fail(err, SF_ENOMEM, "cannot list %lld extents",
-                       (long long)sf_map_info(in->map)->extents);
-    int code = gather(fill, in, err);
+    struct inspect_fill *fill;
+    int code = inspect_fill_gather(&fill, in, err);
     if (code != SF_OK)
         return code;
     return r->json ? print_json(in, fill, err) : print_text(in, fill, err);

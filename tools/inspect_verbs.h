@@ -19,6 +19,7 @@ struct inspect_request {
     bool add_special;
     bool all;                               /* diff, verify --against: what agrees, too */
     const char *against;                    /* verify */
+    bool no_verify;                         /* report */
     const char *output, *as, *plane, *rows; /* extract */
     const char *const *operand;
     int operands;
@@ -28,12 +29,19 @@ struct inspect_request {
 typedef int inspect_function(struct inspect *in, const struct inspect_request *r,
                              struct sf_err *err);
 inspect_function inspect_tensors, inspect_layout, inspect_experts, inspect_config, inspect_files,
-    inspect_file, inspect_tokenizer, inspect_extract, inspect_against;
+    inspect_file, inspect_tokenizer, inspect_extract, inspect_against, inspect_report;
 /* diff opens its operands itself: no map, no facts. */
 inspect_function inspect_diff;
 
 /* For tool_progress: context is the struct. */
 void inspect_show_progress(void *context, uint64_t done, uint64_t total);
+
+/* What lies in each extent: how many planes, how many bytes between and behind them; in the arena. */
+struct inspect_fill {
+    int64_t planes, holes;
+    uint64_t padding;
+};
+int inspect_fill_gather(struct inspect_fill **out, struct inspect *in, struct sf_err *err);
 
 /* Finishes the text of `w` and prints it with a newline. */
 int inspect_print_written(struct inspect *in, struct sf_json_writer *w, struct sf_err *err);

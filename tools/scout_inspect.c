@@ -66,6 +66,7 @@ static const struct verb verbs[] = {
     {"tokenizer", "MODEL", 1, " json id token find encode special ", inspect_tokenizer},
     {"provenance", "MODEL", 1, " json ", provenance},
     {"extract", "MODEL GLOB", 2, " output as plane rows layer expert encoding ", inspect_extract},
+    {"report", "MODEL", 1, " output name no-verify threads ", inspect_report},
     {"diff", "A B", 2, " json threads all ", inspect_diff},
 };
 enum { VERBS = sizeof verbs / sizeof verbs[0] };
@@ -158,7 +159,7 @@ int main(int argc, char **argv)
         {"json", 0, TOOL_FLAG, &r.json, NULL, "the same as JSON (schema: spec/inspect-json.md)"},
         {"tensors", 0, TOOL_FLAG, &r.tensors, NULL, "summary: the same as the verb tensors"},
         {"name", 0, TOOL_STRING, &r.filter.name, "GLOB",
-         "tensors: those named so; '*' matches '.'"},
+         "tensors, report's histograms: those named so; '*' matches '.'"},
         {"layer", 0, TOOL_STRING, &r.filter.layer, "N|N-M", "tensors: those of these layers"},
         {"expert", 0, TOOL_STRING, &r.filter.expert, "N|N-M", "tensors: those of these experts"},
         {"encoding", 0, TOOL_STRING, &r.filter.encoding, "AS", "tensors: nf4, bf16, ..."},
@@ -171,13 +172,14 @@ int main(int argc, char **argv)
         {"find", 0, TOOL_LIST, &r.find, "TEXT", "tokenizer: every token whose text contains this"},
         {"encode", 0, TOOL_STRING, &r.encode, "TEXT", "tokenizer: the ids of this text"},
         {"special", 0, TOOL_FLAG, &r.add_special, NULL, "with --encode: begin-of-text too"},
-        {"output", 'o', TOOL_STRING, &r.output, "FILE", "extract: the file to write"},
+        {"output", 'o', TOOL_STRING, &r.output, "FILE", "extract, report: the file to write"},
         {"as", 0, TOOL_STRING, &r.as, "FORM", "extract: f32 (default), bf16, or raw planes"},
         {"plane", 0, TOOL_STRING, &r.plane, "NAME", "extract --as raw: only this plane"},
         {"rows", 0, TOOL_STRING, &r.rows, "A:B", "extract: rows A to B - 1 of each tensor"},
         {"threads", 0, TOOL_INT, &r.threads, "N", "verify, diff: threads; 0 = all processors"},
         {"against", 0, TOOL_STRING, &r.against, "HF_DIR",
          "verify: derive every tensor again from this checkpoint"},
+        {"no-verify", 0, TOOL_FLAG, &r.no_verify, NULL, "report: do not read the whole payload"},
         {"all", 0, TOOL_FLAG, &r.all, NULL, "diff, verify --against: list what agrees, too"}};
     struct tool_args args = {
         .program = PROGRAM,

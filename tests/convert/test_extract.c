@@ -8,6 +8,7 @@
 #include "libformat/codec/halves.h"
 #include "libformat/convert/entry_decode.h"
 #include "libformat/convert/extract.h"
+#include "libformat/convert/histogram.h"
 #include "libformat/convert/npy.h"
 #include "libformat/hf/safetensors.h"
 #include "tests/convert/conversion.h"
@@ -169,6 +170,43 @@ START_TEST(what_cannot_be_is_refused)
 }
 END_TEST
 
+/* Against a count one by one. */
+START_TEST(histograms_count_every_element)
+{
+    struct sf_err err = {0};
+    struct sf_map *map = tiny();
+    const struct sf_entry *e = sf_map_find_name(map, K);
+    const unsigned char *codes = sf_map_bytes(map, e->plane[SF_PLANE_CODES].address);
+    static float scale[K_ROWS * K_COLS / 64];
+    int64_t want[16] = {0}, bins = 0;
+    double most = 0;
+    struct sf_histogram h;
+    assert_ok(sf_entry_histogram(&h, map, e, &err), err);
+    for (int i = 0; i < K_ROWS * K_COLS; i++)
+        want[i % 2 ? codes[i / 2] & 15 : codes[i / 2] >> 4]++;
+    sf_entry_scales(scale, map, e, 0, K_ROWS * K_COLS / 64);
+    for (int i = 0; i < K_ROWS * K_COLS / 64; i++)
+        most = (double)scale[i] > most ? (double)scale[i] : most;
+    for (int i = 0; i < 16; i++)
+        ck_assert_int_eq(h.codes[i], want[i]);
+    for (int i = 0; i < SF_HISTOGRAM_BINS; i++) {
+        int64_t inside = 0;
+        for (int k = 0; k < K_ROWS * K_COLS / 64; k++) {
+            int bin = (int)((double)scale[k] / (most / SF_HISTOGRAM_BINS));
+            inside += (bin < SF_HISTOGRAM_BINS ? bin : SF_HISTOGRAM_BINS - 1) == i;
+        }
+        ck_assert_int_eq(h.scales[i], inside);
+        bins += h.scales[i];
+    }
+    ck_assert_int_eq(bins, K_ROWS * K_COLS / 64);
+    ck_assert(h.greatest_scale == most && h.least_scale == 0);
+    ck_assert(h.value[0] == -1.0f && h.value[15] == 1.0f);
+    assert_fails(sf_entry_histogram(&h, map, sf_map_find_name(map, ROUTER), &err), SF_EUNSUPPORTED,
+                 "is not NF4", err);
+    sf_map_close(map);
+}
+END_TEST
+
 static Suite *extract_suite(void)
 {
     Suite *suite = suite_create("extract");
@@ -177,6 +215,7 @@ static Suite *extract_suite(void)
     tcase_add_test(tc, numbers_are_the_decoded_ones);
     tcase_add_test(tc, raw_is_the_planes_as_they_lie);
     tcase_add_test(tc, raw_rows_are_rows_of_the_codes);
+    tcase_add_test(tc, histograms_count_every_element);
     tcase_add_test(tc, what_cannot_be_is_refused);
     suite_add_tcase(suite, tc);
     return suite;

@@ -1,0 +1,11 @@
+# Writes OUT, a C source with one NUL-ended array for each of FILES: a/b.css becomes report_b_css.
+set(text "/* Made by tools/report/embed.cmake from the files beside it. */\n#include \"tools/report/report_files.h\"\n")
+foreach(file IN LISTS FILES)
+    get_filename_component(name ${file} NAME)
+    string(REPLACE "." "_" name ${name})
+    file(READ ${file} bytes HEX)
+    string(REGEX REPLACE "([0-9a-f][0-9a-f])" "0x\\1," bytes "${bytes}")
+    string(REGEX REPLACE "(0x..,0x..,0x..,0x..,0x..,0x..,0x..,0x..,0x..,0x..,0x..,0x..,0x..,0x..,0x..,0x..,)" "\\1\n" bytes "${bytes}")
+    string(APPEND text "\nconst unsigned char ${name}[] = {\n${bytes}0x00};\n")
+endforeach()
+file(WRITE ${OUT} "${text}")
