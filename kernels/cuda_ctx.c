@@ -33,6 +33,11 @@ static int start_blas(struct sk_cuda *cuda, struct sf_err *err)
     if (!code)
         code = check_blas(cublasSetWorkspace(cuda->blas, cuda->blas_workspace, BLAS_WORKSPACE),
                           "cublasSetWorkspace", err);
+    /* Where a sum is split, its parts stay float32 until they are added. */
+    if (!code)
+        code = check_blas(
+            cublasSetMathMode(cuda->blas, CUBLAS_MATH_DISALLOW_REDUCED_PRECISION_REDUCTION),
+            "cublasSetMathMode", err);
     return code;
 }
 

@@ -15,7 +15,7 @@ enum {
     SLICE_STEP = 64,
     LIST_THREADS = 1024,
     COPY_THREADS = 256,
-    SOFTMAX_THREADS = 512,
+    SOFTMAX_THREADS = 1024,
     SUM_TILE = 1024
 };
 
@@ -113,14 +113,14 @@ static __global__ void gather_rows(bf16 *to, const bf16 *from, const int32_t *in
     }
 }
 
-/* to[index[i]] = from[i], rounded; without an index rows stay in order. */
+/* to[index[i]] = scale * from[i], rounded; without an index rows stay in order. */
 static __global__ void scatter_rows(bf16 *to, const float *from, const int32_t *index,
-                                    int64_t hidden)
+                                    const float *scale, int64_t hidden)
 {
     int64_t place = index ? index[blockIdx.x] : blockIdx.x;
     const float *source = from + blockIdx.x * hidden;
     for (int64_t i = threadIdx.x; i < hidden; i += COPY_THREADS)
-        to[place * hidden + i] = __float2bfloat16_rn(source[i]);
+        to[place * hidden + i] = __float2bfloat16_rn(*scale * source[i]);
 }
 
 /* ---- softmax, loss and gradient of a row ---- */
@@ -130,7 +130,6 @@ struct softmax {
     bf16 *dz;       /* rows 2 * vocabulary apart: may be z itself; NULL: not wanted */
     int64_t vocabulary, first;
     const int32_t *index, *targets;
-    const float *gradient_scale;
     float *token_loss;
     double *loss;
     sk_fault *fault;
@@ -180,7 +179,8 @@ static __device__ __forceinline__ void row_sum(float *largest, float *sum, const
     *sum = sk_block_sum(most == -INFINITY ? s : s * expf(most - *largest), scratch);
 }
 
-/* d logits = over * exp(z - largest), but `hit` at the target. It may lie on the logits: step k reads
+/* d logits = over * exp(z - largest), but `hit` at the target: without gradient_scale, so that the
+ * -1 of a target that was not foreseen is exact in bfloat16. It may lie on the logits: step k reads
  * floats [k n, (k + 1) n) and writes over [k n / 2, (k + 1) n / 2), which steps up to k have read;
  * hence the barrier between the two. over = 0: zeros, whatever z is. */
 template <int width>
@@ -235,9 +235,8 @@ static __global__ void __launch_bounds__(SOFTMAX_THREADS) softmax_rows(const sof
     }
     if (!dz)
         return;
-    float scale = *s.gradient_scale, e = expf(wanted - largest);
-    float hit = (e - sum) / sum * scale; /* p - 1, without losing what is left of it */
-    row_gradient<width>(dz, z, s.vocabulary, largest, scale / sum, target, hit);
+    float hit = (expf(wanted - largest) - sum) / sum; /* p - 1, without losing what is left of it */
+    row_gradient<width>(dz, z, s.vocabulary, largest, 1 / sum, target, hit);
 }
 
 /* float64, in row order, by one thread; the block brings the numbers near. */
@@ -305,32 +304,31 @@ static int make_logits(const run *s, float *z, const bf16 *x, int64_t rows, sf_e
     return code;
 }
 
-/* dx of the chunk: at once where rows lie in order and the head is whole, else by way of float32. */
+/* dx of the chunk, by way of float32: there slices of the head add up, and the scale, which only the
+ * device knows, is applied before the one rounding. */
 static int make_dx(const run *s, const bf16 *dz, int64_t chunk, int64_t rows, sf_err *err)
 {
     const sk_head_loss *a = s->a;
-    bf16 *out = reinterpret_cast<bf16 *>(a->dx);
-    bool at_once = s->whole && !s->index;
     int code = SF_OK;
     for (int64_t first = 0; !code && first < a->vocabulary; first += slice_of(s)) {
         sk_gemm g = {};
         g.k = least(slice_of(s), a->vocabulary - first);
         code = take_slice(&g.b, s, first, g.k, err);
-        g.c = at_once ? static_cast<void *>(out + chunk * a->hidden) : s->r.dx;
+        g.c = s->r.dx;
         g.a = reinterpret_cast<const uint16_t *>(dz + first);
         g.a_stride = 2 * a->vocabulary;
         g.c_stride = g.b_stride = g.n = a->hidden;
         g.m = rows;
         g.alpha = 1;
         g.beta = first ? 1 : 0;
-        g.c_float = !at_once;
+        g.c_float = true;
         code = code ? code : sk_gemm_cuda(s->ctx, &g, err);
     }
-    if (code || at_once)
+    if (code)
         return code;
-    const int32_t *index = s->index ? s->index + chunk : nullptr;
+    bf16 *out = reinterpret_cast<bf16 *>(a->dx) + (s->index ? 0 : chunk * a->hidden);
     scatter_rows<<<(unsigned)rows, COPY_THREADS, 0, s->ctx->cuda->stream>>>(
-        index ? out : out + chunk * a->hidden, s->r.dx, index, a->hidden);
+        out, s->r.dx, s->index ? s->index + chunk : nullptr, a->gradient_scale, a->hidden);
     SK_LAUNCHED("scatter_rows", err);
     return SF_OK;
 }
@@ -364,7 +362,6 @@ static int run_chunk(const run *s, int64_t chunk, int64_t rows, sf_err *err)
                  chunk,
                  s->index,
                  a->targets,
-                 a->gradient_scale,
                  a->token_loss,
                  s->r.loss,
                  s->ctx->cuda->fault};
