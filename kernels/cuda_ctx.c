@@ -57,6 +57,7 @@ static int start(struct sk_cuda *cuda, const struct sk_device *device, struct sf
     SK_CUDA(cudaEventCreateWithFlags(&cuda->transfer_from, cudaEventDisableTiming), err);
     for (int i = 0; i < SK_TRANSFER_SLOTS; i++)
         SK_CUDA(cudaEventCreateWithFlags(&cuda->transfer_done[i], cudaEventDisableTiming), err);
+    SK_CUDA(cudaEventCreateWithFlags(&cuda->staged, cudaEventDisableTiming), err);
     code = sk_device_alloc(&fault, SMALL_PAGE, "faults", err);
     if (code)
         return code;
@@ -102,6 +103,8 @@ void sk_cuda_stop(struct sk_ctx *ctx)
         cudaEventDestroy(cuda->transfer_from);
     if (cuda->copies)
         cudaStreamDestroy(cuda->copies);
+    if (cuda->staged)
+        cudaEventDestroy(cuda->staged);
     if (cuda->stream)
         cudaStreamDestroy(cuda->stream);
     sf_free(cuda);
