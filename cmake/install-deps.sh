@@ -45,6 +45,7 @@ look() {
     need libxxhash-dev pkg-config --exists libxxhash
     need libcjson-dev pkg-config --exists libcjson
     need libpcre2-dev pkg-config --exists libpcre2-8
+    need libssl-dev pkg-config --exists libcrypto
     need libopenblas-dev pkg-config --exists openblas
     if [ "$want" = test ]; then
         need check pkg-config --exists check

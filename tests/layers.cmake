@@ -29,6 +29,8 @@ set(doors
     "^pthread\\.h$ <- ^libformat/base/jobs\\.c$"
     "^sys/mman\\.h$ <- ^(libformat/base/file\\.c|spec/decoder/.*)$"
     "^(zstd|zstd_errors|zdict|xxhash)\\.h$ <- ^(libformat/codec|spec/decoder)/"
+    "^openssl/ <- ^libformat/hf/sha256\\.c$"
+    "^sys/inotify\\.h$ <- ^libformat/base/watch\\.c$"
     "^pcre2\\.h$ <- ^libformat/text/"
     "^(cblas|omp)\\.h$ <- ^kernels/.*_cpu\\.c$"
     "^(cuda|cublas|cudnn|nccl|cutlass|cub/|cooperative_groups) <- ^kernels/"

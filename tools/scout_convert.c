@@ -8,8 +8,10 @@
 #include "libformat/base/json.h"
 #include "libformat/base/utf8_check.h"
 #include "libformat/convert/convert.h"
+#include "libformat/convert/expect.h"
 #include "libformat/hf/hf_config.h"
 #include "tools/convert_export.h"
+#include "tools/convert_follow.h"
 #include "tools/tool.h"
 
 static const char PROGRAM[] = "scout-convert";
@@ -25,21 +27,26 @@ static const char *const carried_names[] = {
 enum { CARRIED_NAMES = sizeof carried_names / sizeof carried_names[0] };
 
 struct command {
-    const char *source, *output, *model_id;
+    const char *source, *output, *model_id, *sha256;
     struct tool_list keep;
-    bool keep_unknown, dry_run, restart, help;
+    bool keep_unknown, dry_run, restart, follow, delete_source, delete_blobs, help;
     int64_t threads;
 };
 
 struct job {
-    struct sf_arena arena;
+    const struct command *command;
+    struct sf_arena arena; /* of the whole */
+    struct sf_arena round; /* of what is read anew when a shard has come; so is all of the rest: */
     struct sf_carried_file file[CARRIED_NAMES];
     int64_t files;
     struct sf_model_spec spec;
-    struct sf_journal *journal; /* NULL in a dry run */
     struct sf_hf_index *index;
     struct sf_policy policy;
     struct sf_convert_plan plan;
+    struct sf_journal *journal;   /* NULL in a dry run */
+    struct sf_arrivals *arrivals; /* NULL unless it matters which shards are whole */
+    const char *model_id;
+    struct tool_progress progress;
 };
 
 static int read_command(struct command *c, int argc, char **argv, struct sf_arena *arena)
@@ -56,6 +63,15 @@ static int read_command(struct command *c, int argc, char **argv, struct sf_aren
         {"dry-run", 0, TOOL_FLAG, &c->dry_run, "", "print what would be written, tensor by tensor"},
         {"restart", 0, TOOL_FLAG, &c->restart, "",
          "forget what an interrupted conversion to FILE has done"},
+        {"follow", 0, TOOL_FLAG, &c->follow, "",
+         "convert shards while they are being downloaded; one counts when it is renamed into "
+         "place, has NAME.done beside it, or has the SHA-256 of --sha256 or of the hub's cache"},
+        {"sha256", 0, TOOL_STRING, &c->sha256, "FILE",
+         "what sha256sum writes: a shard counts only when its hash is the one given there"},
+        {"delete-source", 0, TOOL_FLAG, &c->delete_source, "",
+         "delete each shard once all of it is safe in the container in the making"},
+        {"delete-blobs", 0, TOOL_FLAG, &c->delete_blobs, "",
+         "with --delete-source: where a shard is a link, delete what it leads to, too"},
         {"threads", 0, TOOL_INT, &c->threads, "N", "worker threads (default: all processors)"},
     };
     struct tool_args args = {.program = PROGRAM,
@@ -74,6 +90,10 @@ static int read_command(struct command *c, int argc, char **argv, struct sf_aren
         return tool_usage(PROGRAM, "give one checkpoint folder, not %d", args.operands);
     if (!(c->output && *c->output) && !c->dry_run)
         return tool_usage(PROGRAM, "give the container to write with -o FILE");
+    if (c->dry_run && (c->follow || c->delete_source))
+        return tool_usage(PROGRAM, "--dry-run goes with neither --follow nor --delete-source");
+    if (c->delete_blobs && !c->delete_source)
+        return tool_usage(PROGRAM, "--delete-blobs says how --delete-source deletes: give both");
     if (c->threads < 1 || c->threads > 1024)
         return tool_usage(PROGRAM, "--threads takes 1 to 1024");
     c->source = args.operand[0];
@@ -82,16 +102,18 @@ static int read_command(struct command *c, int argc, char **argv, struct sf_aren
 
 /* ---- inputs ---- */
 
-static int read_carried(struct job *job, const char *directory, struct sf_err *err)
+/* While shards are still coming only config.json is read: the others may be coming, too. */
+static int read_carried(struct job *job, int most, struct sf_err *err)
 {
-    for (int i = 0; i < CARRIED_NAMES; i++) {
-        char *data, *path = sf_path_join(&job->arena, directory, carried_names[i]);
+    job->files = 0;
+    for (int i = 0; i < most; i++) {
+        char *data, *path = sf_path_join(&job->round, job->command->source, carried_names[i]);
         uint64_t bytes;
         if (!path)
             return sf_fail(err, SF_ENOMEM, "no memory for file names");
         if (i > 0 && !sf_file_exists(path))
             continue;
-        int code = sf_read_file(&data, &bytes, &job->arena, path, LARGEST_CARRIED, err);
+        int code = sf_read_file(&data, &bytes, &job->round, path, LARGEST_CARRIED, err);
         if (code != SF_OK)
             return code;
         job->file[job->files++] = (struct sf_carried_file){carried_names[i], data, bytes};
@@ -99,58 +121,142 @@ static int read_carried(struct job *job, const char *directory, struct sf_err *e
     return SF_OK;
 }
 
-static int read_spec(struct job *job, const char *directory, struct sf_err *err)
+static int read_spec(struct job *job, struct sf_err *err)
 {
+    int code = read_carried(job, 1, err);
+    if (code != SF_OK)
+        return code;
     const struct sf_carried_file *config = &job->file[0];
-    int code = sf_hf_config_parse(&job->spec, &job->arena, config->data, config->bytes, err);
-    return code == SF_OK ? code : sf_err_prefix(err, "%s/%s", directory, config->name);
+    code = sf_hf_config_parse(&job->spec, &job->round, config->data, config->bytes, err);
+    return code == SF_OK ? code : sf_err_prefix(err, "%s/%s", job->command->source, config->name);
+}
+
+/* Beginning anew without a shard that is gone would lose what was made of it. */
+static int check_restart(struct job *job, struct sf_err *err)
+{
+    const struct command *c = job->command;
+    int64_t count;
+    const struct sf_hf_memory *m = sf_journal_shards(&count, job->journal);
+    for (int64_t i = 0; i < count; i++) {
+        const char *path = sf_path_join(&job->round, c->source, m[i].name);
+        if (!path)
+            return sf_fail(err, SF_ENOMEM, "no memory for file names");
+        if (!sf_file_exists(path))
+            return sf_fail(err, SF_EINVAL,
+                           "%s is gone, and --restart would lose what was converted of it; if that "
+                           "is meant, delete %s.partial and %s.journal",
+                           path, c->output, c->output);
+    }
+    return sf_journal_clear(job->journal, err);
 }
 
 /* The journal is the lock on the output, and it remembers shards that may be gone. */
-static int open_sources(struct job *job, const struct command *c, struct sf_err *err)
+static int open_journal(struct job *job, struct sf_err *err)
 {
-    const struct sf_hf_memory *memory = NULL;
-    int64_t memories = 0;
-    int code = c->dry_run ? SF_OK : sf_journal_open(&job->journal, c->output, err);
-    if (code == SF_OK && job->journal && c->restart)
-        code = sf_journal_clear(job->journal, err);
-    if (code == SF_OK && job->journal)
-        memory = sf_journal_shards(&memories, job->journal);
-    if (code == SF_OK)
-        code = sf_hf_index_open_remembering(&job->index, c->source, memory, memories, err);
+    const struct command *c = job->command;
+    int code = sf_journal_open(&job->journal, c->output, err);
+    return code == SF_OK && c->restart ? check_restart(job, err) : code;
+}
+
+static bool go_on_hashing(void *context)
+{
+    (void)context;
+    return !tool_interrupted();
+}
+
+static int open_arrivals(struct job *job, struct sf_err *err)
+{
+    const struct command *c = job->command;
+    struct sf_arrivals_options options = {.sha256_list = c->sha256, .go_on = go_on_hashing};
+    if (!c->follow && !c->sha256)
+        return SF_OK;
+    tool_catch_signals();
+    int code = sf_arrivals_open(&job->arrivals, c->source, &options, err);
+    return code == SF_OK && c->follow ? follow_start(job->arrivals, c->source, err) : code;
+}
+
+static int open_index(struct job *job, struct sf_err *err)
+{
+    const struct command *c = job->command;
+    struct sf_hf_open open = {.arrivals = job->arrivals, .expect = c->follow};
+    if (job->journal)
+        open.memory = sf_journal_shards(&open.memories, job->journal);
+    int code = sf_hf_index_open_with(&job->index, c->source, &open, err);
+    if (code == SF_OK && c->follow)
+        code = sf_expect_suppose(job->index, &job->spec, err);
     return code;
+}
+
+static int build_plan(struct job *job, struct sf_err *err)
+{
+    const struct command *c = job->command;
+    job->policy = (struct sf_policy){
+        .keep = c->keep.item,
+        .keep_count = c->keep.count,
+        .keep_used = sf_arena_array(&job->round, (uint64_t)c->keep.count, sizeof(bool))};
+    if (!job->policy.keep_used)
+        return sf_fail(err, SF_ENOMEM, "no memory for patterns");
+    int code = sf_convert_plan_build(&job->plan, &job->spec, job->index, &job->policy,
+                                     c->keep_unknown, err);
+    return code == SF_OK || code == SF_EINVAL ? code : sf_err_prefix(err, "%s", c->source);
+}
+
+static void close_round(struct job *job)
+{
+    sf_convert_plan_free(&job->plan);
+    sf_hf_index_close(job->index);
+    job->index = NULL;
+    sf_arena_free(&job->round);
+}
+
+/* Reads what is there now; the first time, and when a shard has come. */
+static int open_round(struct job *job, struct sf_err *err)
+{
+    const struct command *c = job->command;
+    int code = read_spec(job, err);
+    if (code == SF_OK)
+        code = open_index(job, err);
+    while (code == SF_OK && !follow_can_begin(job->index)) {
+        code = follow_shard(job->arrivals, job->index, NULL, err);
+        sf_hf_index_close(job->index);
+        job->index = NULL;
+        if (code == SF_OK)
+            code = open_index(job, err);
+    }
+    if (code == SF_OK && follow_is_complete(job->index))
+        code = read_carried(job, CARRIED_NAMES, err);
+    for (int64_t i = 0; code == SF_OK && c->follow && i < job->files; i++) {
+        if (follow_file_is_whole(&job->file[i]))
+            continue;
+        code = follow_file(job->arrivals, job->file[i].name, err);
+        if (code == SF_OK)
+            code = read_carried(job, CARRIED_NAMES, err);
+        i = -1;
+    }
+    return code == SF_OK ? build_plan(job, err) : code;
 }
 
 static int open_job(struct job *job, const struct command *c, struct sf_err *err)
 {
     struct sf_file_stat stat;
+    job->command = c;
     int code = sf_file_stat(&stat, c->source, err);
     if (code == SF_OK && !stat.is_directory)
         code = sf_fail(err, SF_EINVAL, "%s: not a directory", c->source);
     if (code == SF_OK)
-        code = read_carried(job, c->source, err);
-    if (code == SF_OK)
-        code = read_spec(job, c->source, err);
-    if (code == SF_OK)
-        code = open_sources(job, c, err);
-    if (code != SF_OK)
-        return code;
-    job->policy = (struct sf_policy){
-        .keep = c->keep.item,
-        .keep_count = c->keep.count,
-        .keep_used = sf_arena_array(&job->arena, (uint64_t)c->keep.count, sizeof(bool))};
-    if (!job->policy.keep_used)
-        return sf_fail(err, SF_ENOMEM, "no memory for patterns");
-    code = sf_convert_plan_build(&job->plan, &job->spec, job->index, &job->policy, c->keep_unknown,
-                                 err);
-    return code == SF_OK || code == SF_EINVAL ? code : sf_err_prefix(err, "%s", c->source);
+        code = open_arrivals(job, err);
+    if (code == SF_OK) /* before the journal is made: a folder without config.json leaves nothing */
+        code = read_spec(job, err);
+    if (code == SF_OK && !c->dry_run)
+        code = open_journal(job, err);
+    return code == SF_OK ? open_round(job, err) : code;
 }
 
 static void close_job(struct job *job)
 {
-    sf_convert_plan_free(&job->plan);
-    sf_hf_index_close(job->index);
+    close_round(job);
     sf_journal_close(job->journal);
+    sf_arrivals_close(job->arrivals);
     sf_arena_free(&job->arena);
 }
 
@@ -291,39 +397,78 @@ static void print_plan(const struct sf_convert_plan *plan)
 
 static bool show_progress(void *context, uint64_t done, uint64_t total)
 {
-    tool_progress_show(context, done, total);
+    struct job *job = context;
+    tool_progress_show(&job->progress, done, total);
     return !tool_interrupted();
 }
 
-static int convert(struct job *job, const struct command *c, struct sf_err *err)
+static int delete_shard(void *context, const struct sf_hf_shard *shard, struct sf_err *err)
 {
-    struct tool_progress progress;
+    struct job *job = context;
+    tool_progress_pause(&job->progress);
+    return follow_delete(sf_safetensors_path(shard->file), job->command->delete_blobs, err);
+}
+
+/* As far as the shards that are there allow. */
+static int convert_round(struct sf_convert_result *result, struct job *job, struct sf_err *err)
+{
+    const struct command *c = job->command;
     struct sf_convert_options options = {.threads = (int)c->threads,
-                                         .model_id = model_id_of(job, c),
+                                         .model_id = job->model_id,
                                          .converter = "scout-convert " SCOUT_VERSION,
                                          .options_text = options_text(job, c),
                                          .file = job->file,
                                          .files = job->files,
                                          .on_progress = show_progress,
-                                         .context = &progress};
+                                         .on_source_done = c->delete_source ? delete_shard : NULL,
+                                         .context = job,
+                                         .may_wait = c->follow};
+    return sf_convert_go_on(result, &job->plan, job->journal, c->output, &options, err);
+}
+
+static int next_round(struct job *job, const struct sf_convert_result *so_far, struct sf_err *err)
+{
+    tool_progress_pause(&job->progress);
+    int code = follow_shard(job->arrivals, job->index, job->plan.needed, err);
+    close_round(job);
+    if (code == SF_OK)
+        code = sf_journal_reload(job->journal, err);
+    if (code == SF_OK)
+        code = open_round(job, err);
+    if (code == SF_EINTERRUPTED && so_far->done_bytes > 0)
+        sf_fail(err, code,
+                "interrupted while waiting for shards; what is done is kept, the same "
+                "command goes on from there");
+    return code;
+}
+
+static int convert(struct job *job, struct sf_err *err)
+{
+    const struct command *c = job->command;
     struct sf_file_stat stat;
-    int code = check_model_id(options.model_id, err);
+    struct sf_convert_result first, result;
+    job->model_id = model_id_of(job, c);
+    int code = check_model_id(job->model_id, err);
     if (code != SF_OK)
         return code;
     tool_catch_signals();
-    tool_progress_begin(&progress, "converting");
-    struct sf_convert_result result;
-    code = sf_convert_go_on(&result, &job->plan, job->journal, c->output, &options, err);
-    tool_progress_end(&progress);
+    tool_progress_begin(&job->progress, "converting");
+    code = convert_round(&first, job, err);
+    for (result = first; code == SF_OK && result.waits;) {
+        code = next_round(job, &result, err);
+        if (code == SF_OK)
+            code = convert_round(&result, job, err);
+    }
+    tool_progress_end(&job->progress);
     if (code == SF_OK)
         code = sf_file_stat(&stat, c->output, err);
     if (code != SF_OK)
         return code;
-    double seconds = tool_now() - progress.started;
+    double seconds = tool_now() - job->progress.started;
     char size[TOOL_SIZE_TEXT], rate[TOOL_SIZE_TEXT];
-    if (result.kept_bytes > 0)
+    if (first.kept_bytes > 0)
         printf("went on from %s of payload that an earlier run had finished\n",
-               tool_size(size, result.kept_bytes));
+               tool_size(size, first.kept_bytes));
     print_totals(&job->plan, true);
     print_resident(&job->plan);
     printf("%s: %s, written and read back in %.1f s (%s/s of source)\n", c->output,
@@ -346,7 +491,7 @@ int main(int argc, char **argv)
         if (code == SF_OK && command.dry_run)
             print_plan(&job.plan);
         else if (code == SF_OK)
-            code = convert(&job, &command, &err);
+            code = convert(&job, &err);
         if (code != SF_OK)
             status = tool_failed(PROGRAM, &err);
     }

@@ -86,6 +86,8 @@ struct tool_progress {
 void tool_progress_begin(struct tool_progress *p, const char *what);
 /* Bytes done of bytes in all: percent, rate, time left. */
 void tool_progress_show(struct tool_progress *p, uint64_t done, uint64_t total);
+/* Clears the line, so that something else can be printed. */
+void tool_progress_pause(struct tool_progress *p);
 void tool_progress_end(struct tool_progress *p);
 /* Seconds of the monotonic clock. */
 double tool_now(void);

@@ -74,9 +74,14 @@ void tool_progress_show(struct tool_progress *p, uint64_t done, uint64_t total)
     p->shown = true;
 }
 
-void tool_progress_end(struct tool_progress *p)
+void tool_progress_pause(struct tool_progress *p)
 {
     if (p->shown && p->terminal)
         fprintf(stderr, "\r\033[K");
     p->shown = false;
+}
+
+void tool_progress_end(struct tool_progress *p)
+{
+    tool_progress_pause(p);
 }

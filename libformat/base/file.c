@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -90,6 +91,16 @@ int sf_mapping_reserve(struct sf_mapping *out, uint64_t bytes, struct sf_err *er
     return SF_OK;
 }
 
+int sf_mapping_vacate(const struct sf_mapping *mapping, struct sf_err *err)
+{
+    if (mapping->data &&
+        mmap((void *)(uintptr_t)mapping->data, (size_t)mapping->bytes, PROT_NONE,
+             MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0) == MAP_FAILED)
+        return sf_fail_errno(err, errno, "cannot vacate %llu addresses",
+                             (unsigned long long)mapping->bytes);
+    return SF_OK;
+}
+
 static int read_fully(int fd, void *data, uint64_t bytes, uint64_t offset, const char *path,
                       struct sf_err *err)
 {
@@ -135,6 +146,43 @@ int sf_read_file(char **out, uint64_t *bytes, struct sf_arena *arena, const char
         if (bytes)
             *bytes = size;
     }
+    return code;
+}
+
+static int scan_open(int fd, void *block, uint64_t room, const char *path,
+                     int (*take)(void *, const void *, uint64_t, struct sf_err *), void *context,
+                     struct sf_err *err)
+{
+    for (;;) {
+        ssize_t n = read(fd, block, (size_t)room);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            return sf_fail_errno(err, errno, "%s: cannot read", path);
+        if (n == 0)
+            return SF_OK;
+        int code = take(context, block, (uint64_t)n, err);
+        if (code != SF_OK)
+            return code;
+    }
+}
+
+int sf_file_scan(const char *path,
+                 int (*take)(void *context, const void *data, uint64_t bytes, struct sf_err *err),
+                 void *context, struct sf_err *err)
+{
+    const uint64_t room = 4u << 20;
+    struct stat st;
+    void *block;
+    int fd, code = open_regular(&fd, &st, path, err);
+    if (code != SF_OK)
+        return code;
+    code = sf_alloc_for(&block, room, "reading a file", err);
+    if (code == SF_OK) {
+        code = scan_open(fd, block, room, path, take, context, err);
+        sf_free(block);
+    }
+    close(fd);
     return code;
 }
 
@@ -328,6 +376,27 @@ int sf_out_read_at(struct sf_out *out, void *data, uint64_t bytes, uint64_t offs
                    struct sf_err *err)
 {
     return read_fully(out->fd, data, bytes, offset, out->partial, err);
+}
+
+int sf_link_target(char **out, struct sf_arena *arena, const char *path, struct sf_err *err)
+{
+    struct stat st;
+    *out = NULL;
+    if (lstat(path, &st) != 0)
+        return sf_fail_errno(err, errno, "%s: cannot stat", path);
+    if (!S_ISLNK(st.st_mode))
+        return SF_OK;
+    char *real = realpath(path, NULL);
+    if (!real)
+        return sf_fail_errno(err, errno, "%s: cannot follow", path);
+    *out = sf_arena_strdup(arena, real);
+    free(real);
+    return *out ? SF_OK : sf_fail(err, SF_ENOMEM, "%s: no memory for its target", path);
+}
+
+int sf_remove_file(const char *path, struct sf_err *err)
+{
+    return unlink(path) == 0 ? SF_OK : sf_fail_errno(err, errno, "%s: cannot remove", path);
 }
 
 int sf_sync_directory_of(const char *path, struct sf_err *err)

@@ -28,6 +28,16 @@ void sf_mapping_prefetch(const struct sf_mapping *mapping, uint64_t offset, uint
  * process. End with sf_unmap. */
 int sf_mapping_reserve(struct sf_mapping *out, uint64_t bytes, struct sf_err *err);
 
+/* Turns the mapping into one that sf_mapping_reserve would have made, at the same addresses: the file
+ * is let go of. No other thread may be reading it. */
+int sf_mapping_vacate(const struct sf_mapping *mapping, struct sf_err *err);
+
+/* Hands all bytes of a file that may be changing meanwhile to `take`, in order, some MiB at a time.
+ * Ends early with what `take` returns unless that is SF_OK. */
+int sf_file_scan(const char *path,
+                 int (*take)(void *context, const void *data, uint64_t bytes, struct sf_err *err),
+                 void *context, struct sf_err *err);
+
 /* The whole file as bytes with a NUL behind them, in `arena`; refuses more than `limit` bytes.
  * *bytes may be NULL. */
 int sf_read_file(char **out, uint64_t *bytes, struct sf_arena *arena, const char *path,
@@ -70,6 +80,10 @@ int sf_out_commit(struct sf_out *out, struct sf_err *err);
 void sf_out_abort(struct sf_out *out);
 /* open + append + commit. */
 int sf_write_file(const char *path, const void *data, uint64_t bytes, struct sf_err *err);
+
+/* Where a symbolic link leads in the end, in `arena`; *out is NULL when `path` is no link. */
+int sf_link_target(char **out, struct sf_arena *arena, const char *path, struct sf_err *err);
+int sf_remove_file(const char *path, struct sf_err *err);
 
 /* Makes the directory entry of `path` survive a power failure. */
 int sf_sync_directory_of(const char *path, struct sf_err *err);

@@ -118,15 +118,15 @@ int sf_writer_open(struct sf_writer **out, const char *path, struct sf_layout *l
     return SF_OK;
 }
 
-int sf_writer_resume(struct sf_writer **out, bool *fresh, const char *path,
+int sf_writer_resume(struct sf_writer **out, uint64_t *standing, const char *path,
                      struct sf_layout *layout, struct sf_err *err)
 {
     struct sf_writer *w = NULL;
-    uint64_t bytes = HEADER_BYTES + layout->payload_bytes, standing = 0;
+    uint64_t bytes = HEADER_BYTES + layout->payload_bytes, size = 0;
     int code = create_writer(&w, path, layout, err);
     if (code == SF_OK)
-        code = sf_out_resume(&w->out, &standing, path, err);
-    *fresh = standing < bytes;
+        code = sf_out_resume(&w->out, &size, path, err);
+    *standing = size > HEADER_BYTES ? size - HEADER_BYTES : 0;
     if (code == SF_OK)
         code = sf_out_reserve(w->out, bytes, err);
     if (code == SF_OK) /* a commit that was cut short left sections behind the payload */
@@ -134,7 +134,7 @@ int sf_writer_resume(struct sf_writer **out, bool *fresh, const char *path,
     if (code == SF_OK)
         code = sf_out_sync(w->out, err);
     if (code != SF_OK) {
-        if (!*fresh)
+        if (size > 0)
             sf_writer_keep(w);
         else
             sf_writer_abort(w);

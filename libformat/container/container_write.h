@@ -49,10 +49,10 @@ struct sf_writer;
 
 int sf_writer_open(struct sf_writer **out, const char *path, struct sf_layout *layout,
                    struct sf_err *err);
-/* A writer whose work outlives the process: it fills `path` + ".partial" and, if that stands there
- * in the right size, goes on with it; else *fresh is set and nothing of it counts. The caller holds
- * a lock and keeps a record of what was put and synced. A commit that fails leaves the file. */
-int sf_writer_resume(struct sf_writer **out, bool *fresh, const char *path,
+/* A writer whose work outlives the process: it fills `path` + ".partial" and, if that stands
+ * there, goes on with it: *standing bytes of payload were there. The caller holds a lock and keeps a
+ * record of what was put and synced. A commit that fails leaves the file. */
+int sf_writer_resume(struct sf_writer **out, uint64_t *standing, const char *path,
                      struct sf_layout *layout, struct sf_err *err);
 /* Writes data[0..bytes) at `offset` in the extent: offset is a multiple of the chunk size, bytes
  * too unless the range ends the extent. Padding inside the range must be zero. Thread-safe for

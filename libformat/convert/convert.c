@@ -1,6 +1,7 @@
 #include "libformat/convert/convert.h"
 
 #include <stdatomic.h>
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -105,7 +106,7 @@ static void read_ahead(const struct run *run)
     uint64_t left = AHEAD_BYTES;
     for (int64_t u = run->next_unit; u < run->work.units && left > 0; u++) {
         const struct sf_unit *unit = &run->work.unit[u];
-        for (int64_t i = 0; !unit->done && i < unit->pieces && left > 0; i++) {
+        for (int64_t i = 0; !unit->done && !unit->waits && i < unit->pieces && left > 0; i++) {
             const struct sf_piece *p = &run->work.piece[unit->first_piece + i];
             sf_safetensors_prefetch(file_of(run, p), &p->bytes);
             left -= p->bytes.bytes < left ? p->bytes.bytes : left;
@@ -186,7 +187,7 @@ static bool compose(struct run *run, struct wave *wave, unsigned char *buffer)
     *wave = (struct wave){.buffer = buffer};
     for (; run->next_unit < run->work.units && wave->units < WAVE_UNITS; run->next_unit++) {
         const struct sf_unit *unit = &run->work.unit[run->next_unit];
-        if (unit->done)
+        if (unit->done || unit->waits)
             continue;
         if (wave->units > 0 && used + unit->bytes > run->wave_bytes)
             break;
@@ -246,6 +247,26 @@ static int run_step(struct run *run, struct wave *compute, struct wave *put, str
     return code;
 }
 
+/* Tells of shards that are done, first letting go of them. */
+static int tell_done(struct run *run, struct sf_err *err)
+{
+    const struct sf_hf_index *index = run->plan->index;
+    const struct sf_convert_options *o = run->options;
+    int code = SF_OK;
+    if (!o->on_source_done)
+        return SF_OK;
+    sf_work_still_needed(run->plan->needed, &run->work);
+    for (int64_t i = 0; i < sf_hf_index_shard_count(index) && code == SF_OK; i++) {
+        const struct sf_hf_shard *s = sf_hf_index_shard(index, i);
+        if (run->plan->needed[i] || !sf_safetensors_is_there(s->file))
+            continue;
+        code = sf_hf_index_forget(index, i, err);
+        if (code == SF_OK)
+            code = o->on_source_done(o->context, s, err);
+    }
+    return code;
+}
+
 static int run_waves(struct run *run, struct sf_err *err)
 {
     struct wave *put = NULL, *sync = NULL;
@@ -266,6 +287,8 @@ static int run_waves(struct run *run, struct sf_err *err)
         }
         if (run->one_wave)
             sync = NULL;
+        if (code == SF_OK)
+            code = tell_done(run, err);
     }
     return code;
 }
@@ -298,11 +321,12 @@ static int open_run(struct run *run, struct sf_err *err)
         return code;
     struct sf_arena *a = &run->work.arena;
     run->shard = sf_arena_array(a, (uint64_t)shards, sizeof *run->shard);
+    run->plan->needed = sf_arena_array(&run->plan->arena, (uint64_t)shards, sizeof(bool));
     run->scratch = sf_arena_array(a, (uint64_t)run->threads, sizeof *run->scratch);
     run->task =
         sf_arena_array(a, (uint64_t)(run->plan->rows + run->work.pieces + 2 * run->work.units + 2),
                        sizeof *run->task);
-    if (!run->shard || !run->scratch || !run->task)
+    if (!run->shard || !run->plan->needed || !run->scratch || !run->task)
         return sf_fail(err, SF_ENOMEM, "no memory for a conversion");
     return SF_OK;
 }
@@ -316,9 +340,10 @@ static void close_run(struct run *run)
     sf_work_free(&run->work);
 }
 
-static int take_up(struct run *run, bool fresh, struct sf_err *err)
+static int take_up(struct run *run, uint64_t standing, struct sf_err *err)
 {
-    int code = sf_resume_take_up(&run->work, run->journal, run->writer, fresh, run->options, err);
+    int code =
+        sf_resume_take_up(&run->work, run->journal, run->writer, standing, run->options, err);
     for (int64_t i = 0; i < run->work.units; i++) {
         if (!run->work.unit[i].done)
             continue;
@@ -361,7 +386,22 @@ static int commit(struct run *run, struct sf_err *err)
     return sf_writer_commit(writer, &summary, err);
 }
 
-static int read_back(const char *path, int threads, struct sf_err *err)
+/* What does not read back must not look finished. Where sources may be deleted it is all there is. */
+static int put_away(const char *path, bool keep, struct sf_err *err)
+{
+    struct sf_arena scratch = {0};
+    const char *name = keep ? sf_arena_printf(&scratch, "%s.damaged", path) : NULL;
+    bool kept = name && rename(path, name) == 0;
+    if (!keep)
+        unlink(path);
+    sf_arena_free(&scratch);
+    return sf_err_prefix(err, "the finished file did not read back and was %s",
+                         kept   ? "renamed to .damaged"
+                         : keep ? "left, because sources were deleted"
+                                : "removed");
+}
+
+static int read_back(const char *path, int threads, bool keep, struct sf_err *err)
 {
     struct sf_map *map;
     int64_t damaged;
@@ -371,10 +411,7 @@ static int read_back(const char *path, int threads, struct sf_err *err)
         code = sf_check_run(&damaged, map, &options, err);
         sf_map_close(map);
     }
-    if (code == SF_OK)
-        return SF_OK;
-    unlink(path); /* what does not read back must not look finished */
-    return sf_err_prefix(err, "the finished file did not read back and was removed");
+    return code == SF_OK ? SF_OK : put_away(path, keep, err);
 }
 
 /* Killed between the rename and the end of reading back: all is done but that. */
@@ -385,32 +422,64 @@ static bool is_renamed(const struct run *run, const char *path)
            !sf_file_exists(partial) && sf_file_exists(path);
 }
 
+static uint64_t done_bytes(const struct run *run)
+{
+    uint64_t done = 0;
+    for (int64_t i = 0; i < run->work.units; i++)
+        done += run->work.unit[i].done ? run->work.unit[i].bytes : 0;
+    return done;
+}
+
+static bool is_waiting(const struct run *run)
+{
+    for (int64_t i = 0; i < run->work.units; i++)
+        if (run->work.unit[i].waits)
+            return true;
+    return run->plan->waits != NULL;
+}
+
 static int write_container(struct run *run, const char *path, struct sf_convert_result *result,
                            struct sf_err *err)
 {
-    bool fresh = true;
+    uint64_t standing = 0;
     int code = open_buffers(run, err);
     if (code == SF_OK)
-        code = sf_writer_resume(&run->writer, &fresh, path, run->plan->layout, err);
+        code = sf_writer_resume(&run->writer, &standing, path, run->plan->layout, err);
     if (code == SF_OK)
-        code = take_up(run, fresh, err);
+        code = take_up(run, standing, err);
     result->kept_bytes = atomic_load(&run->put);
     if (code == SF_OK)
+        code = tell_done(run, err);
+    if (code == SF_OK)
         code = run_waves(run, err);
-    return code == SF_OK ? commit(run, err) : code;
+    if (code != SF_OK)
+        return code;
+    result->done_bytes = done_bytes(run);
+    if (!is_waiting(run))
+        return commit(run, err);
+    result->waits = true;
+    sf_work_still_needed(run->plan->needed, &run->work);
+    if (result->done_bytes == 0) { /* nothing to come back to */
+        sf_writer_abort(run->writer);
+        code = sf_journal_clear(run->journal, err);
+    } else {
+        sf_writer_keep(run->writer);
+    }
+    run->writer = NULL;
+    return code;
 }
 
 /* Keeps what an interrupted or failed run has done, says so, and leaves nothing otherwise. */
 static int give_up(struct run *run, int code, struct sf_err *err)
 {
-    uint64_t done = 0;
+    uint64_t done = done_bytes(run);
     struct sf_err why = {0};
     if (run->progress) {
         sf_writer_keep(run->writer);
-        for (int64_t i = 0; i < run->work.units; i++)
-            done += run->work.unit[i].done ? run->work.unit[i].bytes : 0;
         if (err)
             why = *err;
+        if (done == 0) /* failed before it could look what there is */
+            return sf_fail(err, code, "%s; what was done is kept", why.message);
         return sf_fail(err, code, "%s; %.0f %% is kept, the same command goes on from there",
                        why.message, 100.0 * (double)done / (double)run->work.bytes);
     }
@@ -427,7 +496,8 @@ int sf_convert_go_on(struct sf_convert_result *result, struct sf_convert_plan *p
     struct run run = {.plan = plan,
                       .options = options,
                       .journal = journal,
-                      .threads = options->threads < 1 ? 1 : options->threads};
+                      .threads = options->threads < 1 ? 1 : options->threads,
+                      .progress = sf_journal_find(journal, SF_JOURNAL_UNIT) != NULL};
     result = result ? result : &unasked;
     *result = (struct sf_convert_result){0};
     int code = open_run(&run, err);
@@ -438,10 +508,11 @@ int sf_convert_go_on(struct sf_convert_result *result, struct sf_convert_plan *p
     } else if (code == SF_OK && (code = write_container(&run, path, result, err)) != SF_OK) {
         code = give_up(&run, code, err);
     }
-    if (code == SF_OK)
-        code = read_back(path, run.threads, err);
-    if (code == SF_OK || code == SF_EDAMAGED)
-        sf_journal_clear(journal, NULL);
+    if (code == SF_OK && !result->waits) {
+        code = read_back(path, run.threads, options->on_source_done != NULL, err);
+        if (code == SF_OK || code == SF_EDAMAGED)
+            sf_journal_clear(journal, NULL);
+    }
     close_run(&run);
     return code;
 }

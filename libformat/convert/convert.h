@@ -31,11 +31,18 @@ struct sf_convert_options {
     /* From the calling thread, now and then: payload bytes done of all. Returns false to stop
      * (SF_EINTERRUPTED). May be NULL. */
     bool (*on_progress)(void *context, uint64_t done, uint64_t total);
+    /* From the calling thread: all of a shard is safe in the partial file and in the journal, so it
+     * may be deleted; it is not looked at again. Comes again in a later run for one that is still
+     * there. Anything but SF_OK ends the run. NULL: nobody wants to know, the shard stays mapped. */
+    int (*on_source_done)(void *context, const struct sf_hf_shard *shard, struct sf_err *err);
     void *context;
+    bool may_wait; /* shards may be missing: what can be done without them is */
 };
 
 struct sf_convert_result {
     uint64_t kept_bytes; /* payload that an earlier run had left */
+    uint64_t done_bytes; /* payload that is recorded now */
+    bool waits;          /* only with may_wait: not finished, shards are missing */
 };
 
 /* Writes the container at `path` and reads it back as a stranger would: header, index, every

@@ -182,13 +182,41 @@ static int add_layers(struct build *b, struct sf_err *err)
     return SF_OK;
 }
 
+static bool is_unused(const struct sf_named_tensor *t, bool keep_unknown)
+{
+    enum sf_name_kind kind = sf_name_parse(t->name).kind;
+    return kind == SF_NAME_UNUSED || (kind == SF_NAME_UNKNOWN && keep_unknown);
+}
+
+/* Where tensors that lie in the last extent are still unknown, that extent waits as a whole. */
+static int find_waiting(struct build *b, bool keep_unknown, struct sf_err *err)
+{
+    const struct sf_hf_index *index = b->plan->index;
+    bool any = false;
+    bool *waits = sf_arena_array(&b->plan->arena, (uint64_t)sf_hf_index_shard_count(index), 1);
+    if (!waits)
+        return sf_fail(err, SF_ENOMEM, "no memory for a conversion plan");
+    for (int64_t i = 0; i < sf_hf_index_count(index); i++) {
+        int64_t shard;
+        const struct sf_named_tensor *t = sf_hf_index_at(index, i, &shard);
+        if (is_unused(t, keep_unknown)) {
+            waits[shard] = true;
+            any = any || t->tensor.dtype == SF_DTYPE_NONE;
+        }
+    }
+    b->plan->waits = any ? waits : NULL;
+    return SF_OK;
+}
+
 static int add_unused(struct build *b, bool keep_unknown, struct sf_err *err)
 {
     bool begun = false;
+    int waiting = find_waiting(b, keep_unknown, err);
+    if (waiting != SF_OK || b->plan->waits)
+        return waiting;
     for (int64_t i = 0; i < sf_hf_index_count(b->plan->index); i++) {
         const struct sf_named_tensor *t = sf_hf_index_at(b->plan->index, i, NULL);
-        enum sf_name_kind kind = sf_name_parse(t->name).kind;
-        if (kind != SF_NAME_UNUSED && !(kind == SF_NAME_UNKNOWN && keep_unknown))
+        if (!is_unused(t, keep_unknown))
             continue;
         if (!begun) {
             int extent = sf_layout_extent(b->plan->layout, SF_EXTENT_UNUSED, -1, -1, err);

@@ -1,8 +1,8 @@
 /* convert_plan.h -- what a conversion will write: one row per tensor of the container.
  *
  * Built from config and tensor list alone, before a weight is read: every name understood, every
- * weight the config demands there once and in its shape, every address and byte count final. The
- * plan owns its arena; it borrows spec and index, which must outlive it. Read-only after building.
+ * weight the config demands there once and in its shape, every address and byte count final. It may
+ * be built while shards are still expected: rows and addresses are those of the whole. The plan owns its arena; it borrows spec and index, which must outlive it. Read-only after building.
  */
 #ifndef SCOUT_LIBFORMAT_CONVERT_CONVERT_PLAN_H
 #define SCOUT_LIBFORMAT_CONVERT_CONVERT_PLAN_H
@@ -34,6 +34,10 @@ struct sf_convert_plan {
     struct sf_convert_row *row; /* in layout order */
     int64_t parameters, parameters_text;
     uint64_t source_bytes; /* of tensor data */
+    /* [shards] some of its tensors have no row yet, because others that would lie beside them are
+     * expected and of unknown size (expect.h); the layout ends before them. NULL: all have rows. */
+    bool *waits;
+    bool *needed; /* [shards] NULL before a run; after it: something in there is still to be done */
 };
 
 /* keep_unknown: tensors whose name means nothing to us are carried unused instead of refused. */

@@ -4,6 +4,7 @@
 
 #include "libformat/base/bytes.h"
 #include "libformat/base/mem.h"
+#include "libformat/convert/expect.h"
 
 /* ---- what this conversion is, one fact a line ---- */
 
@@ -29,13 +30,15 @@ static void add_row(struct sf_hasher *h, const struct sf_convert_row *row)
     add_u64(h, (uint64_t)e->encoding);
     for (int i = 0; i < e->shape.rank; i++)
         add_u64(h, (uint64_t)e->shape.dim[i]);
-    for (int p = 0; p < SF_PLANE_COUNT; p++)
+    for (int p = 0; p < SF_PLANE_CODEBOOK; p++) /* codebooks lie behind everything */
         add_u64(h, e->plane[p].address);
     add_u64(h, (uint64_t)row->source.first);
     add_u64(h, (uint64_t)sf_hf_index_shard_of(row->source.tensor));
 }
 
-/* Everything that says what becomes of a source byte and where it goes. */
+/* Everything that says what becomes of a source byte and where it goes. What text training does not
+ * use may be unknown at first and comes behind the rest: of that, what stands in the shards' headers
+ * is compared (match_shards). */
 static int hash_plan(struct sf_hash128 *out, const struct sf_convert_plan *plan, struct sf_err *err)
 {
     struct sf_hasher *h;
@@ -43,7 +46,8 @@ static int hash_plan(struct sf_hash128 *out, const struct sf_convert_plan *plan,
     if (code != SF_OK)
         return code;
     for (int64_t i = 0; i < plan->rows; i++)
-        add_row(h, &plan->row[i]);
+        if (plan->row[i].entry->role.part != SF_PART_UNUSED)
+            add_row(h, &plan->row[i]);
     *out = sf_hasher_digest(h);
     sf_hasher_close(h);
     return SF_OK;
@@ -60,24 +64,11 @@ static const char *describe(struct sf_work *work, const struct sf_convert_option
                             struct sf_hash128 plan)
 {
     struct sf_arena *a = &work->arena;
-    const char *text =
-        sf_arena_printf(a, "journal 1\nconverter %s\noptions \"%s\"\nmodel-id \"%s\"\n",
-                        o->converter, o->options_text, o->model_id);
-    for (int64_t i = 0; i < o->files && text; i++) {
-        const char *hash = hash_text(a, sf_hash128(o->file[i].data, o->file[i].bytes));
-        text = hash ? sf_arena_printf(a, "%s%s %s\n", text, o->file[i].name, hash) : NULL;
-    }
-    for (int64_t i = 0; i < sf_hf_index_shard_count(work->plan->index) && text; i++) {
-        const struct sf_hf_shard *s = sf_hf_index_shard(work->plan->index, i);
-        uint64_t bytes;
-        const void *head = sf_safetensors_head(&bytes, s->file);
-        const char *hash = hash_text(a, sf_hash128(head, bytes));
-        text = hash ? sf_arena_printf(a, "%s%s of %llu bytes, header %s\n", text, s->name,
-                                      (unsigned long long)s->bytes, hash)
-                    : NULL;
-    }
     const char *hash = hash_text(a, plan);
-    return text && hash ? sf_arena_printf(a, "%stensors %s\n", text, hash) : NULL;
+    return hash ? sf_arena_printf(
+                      a, "journal 2\nconverter %s\noptions \"%s\"\nmodel-id \"%s\"\ntensors %s\n",
+                      o->converter, o->options_text, o->model_id, hash)
+                : NULL;
 }
 
 /* The line of `text` at its first difference from `other`, for a message. */
@@ -105,23 +96,123 @@ static int head_text(const char **out, struct sf_work *work, const struct sf_con
     return code;
 }
 
-int sf_resume_match(struct sf_journal *journal, struct sf_work *work,
-                    const struct sf_convert_options *options, struct sf_err *err)
+/* A tensor that is not of the dtype by which its place was reckoned before it was there. */
+static const struct sf_entry *find_surprise(const struct sf_work *work)
+{
+    const struct sf_convert_plan *plan = work->plan;
+    for (int64_t i = 0; i < plan->rows; i++) {
+        const struct sf_entry *e = plan->row[i].entry;
+        if (e->role.part != SF_PART_UNUSED && e->encoding == SF_ENCODING_RAW &&
+            e->dtype != sf_expect_dtype(plan->spec))
+            return e;
+    }
+    return NULL;
+}
+
+static int match_head(struct sf_journal *journal, struct sf_work *work,
+                      const struct sf_convert_options *options, struct sf_err *err)
 {
     const struct sf_journal_record *head = sf_journal_find(journal, SF_JOURNAL_HEAD);
-    const char *text;
-    int code = head ? head_text(&text, work, options, err) : SF_OK;
-    if (!head || code != SF_OK)
+    const struct sf_entry *odd = find_surprise(work);
+    const char *text, *was = (const char *)head->data, *now, *then;
+    int code = head_text(&text, work, options, err);
+    if (code != SF_OK)
         return code;
     uint64_t bytes = strlen(text);
-    const char *was = (const char *)head->data;
     if (head->bytes == bytes && memcmp(was, text, bytes) == 0)
         return SF_OK;
+    then = odd_line(&work->arena, was, head->bytes, text, bytes);
+    now = odd_line(&work->arena, text, bytes, was, head->bytes);
+    if (odd && strncmp(now, "tensors", 7) == 0)
+        return sf_fail(err, SF_EINVAL,
+                       "%s is %s, not the %s by which its place was reckoned before it was there: "
+                       "a checkpoint of mixed types must be whole first, then --restart",
+                       odd->source_name, sf_dtype_name(odd->dtype),
+                       sf_dtype_name(sf_expect_dtype(work->plan->spec)));
     return sf_fail(err, SF_EINVAL,
                    "was begun with other sources or options (%s; now %s): give the same as then, "
                    "or --restart to begin anew",
-                   odd_line(&work->arena, was, head->bytes, text, bytes),
-                   odd_line(&work->arena, text, bytes, was, head->bytes));
+                   then, now);
+}
+
+static const struct sf_hf_shard *shard_named(const struct sf_work *work, const char *name)
+{
+    for (int64_t i = 0; i < sf_hf_index_shard_count(work->plan->index); i++)
+        if (strcmp(sf_hf_index_shard(work->plan->index, i)->name, name) == 0)
+            return sf_hf_index_shard(work->plan->index, i);
+    return NULL;
+}
+
+/* Shards that were seen must be as they were: number and size of tensors follow from the header. */
+static int match_shards(const struct sf_journal *journal, const struct sf_work *work,
+                        struct sf_err *err)
+{
+    int64_t count;
+    const struct sf_hf_memory *m = sf_journal_shards(&count, journal);
+    for (int64_t i = 0; i < count; i++) {
+        uint64_t bytes = 0;
+        const struct sf_hf_shard *s = shard_named(work, m[i].name);
+        const void *head = s ? sf_safetensors_head(&bytes, s->file) : NULL;
+        if (s && s->bytes == m[i].file_bytes && bytes == m[i].head_bytes &&
+            memcmp(head, m[i].head, bytes) == 0)
+            continue;
+        return sf_fail(err, SF_EINVAL,
+                       "was begun with other sources or options (%s: %llu bytes; now %llu%s): give "
+                       "the same as then, or --restart to begin anew",
+                       m[i].name, (unsigned long long)m[i].file_bytes,
+                       (unsigned long long)(s ? s->bytes : 0),
+                       s && s->bytes == m[i].file_bytes ? " with another header" : "");
+    }
+    return SF_OK;
+}
+
+/* A record of a carried file: its hash, its name. */
+static void file_record(unsigned char hash[16], const struct sf_carried_file *f)
+{
+    struct sf_hash128 h = sf_hash128(f->data, f->bytes);
+    sf_put_u64(hash, h.low);
+    sf_put_u64(hash + 8, h.high);
+}
+
+static bool is_record_of(const struct sf_journal_record *r, const struct sf_carried_file *f)
+{
+    return r->type == SF_JOURNAL_FILE && r->bytes == 16 + strlen(f->name) &&
+           memcmp(r->data + 16, f->name, r->bytes - 16) == 0;
+}
+
+/* Files that were there are there as they were; others may have come since. */
+static int match_files(const struct sf_journal *journal, const struct sf_convert_options *o,
+                       struct sf_err *err)
+{
+    for (int64_t i = 0; i < sf_journal_count(journal); i++) {
+        const struct sf_journal_record *r = sf_journal_at(journal, i);
+        unsigned char hash[16] = {0};
+        int64_t k = 0;
+        if (r->type != SF_JOURNAL_FILE || r->bytes <= 16)
+            continue;
+        while (k < o->files && !is_record_of(r, &o->file[k]))
+            k++;
+        if (k < o->files)
+            file_record(hash, &o->file[k]);
+        if (k == o->files || memcmp(hash, r->data, 16) != 0)
+            return sf_fail(err, SF_EINVAL,
+                           "was begun with other sources or options (%.*s %s): give the same as "
+                           "then, or --restart to begin anew",
+                           (int)(r->bytes - 16), (const char *)r->data + 16,
+                           k < o->files ? "has changed" : "is gone");
+    }
+    return SF_OK;
+}
+
+int sf_resume_match(struct sf_journal *journal, struct sf_work *work,
+                    const struct sf_convert_options *options, struct sf_err *err)
+{
+    if (!sf_journal_find(journal, SF_JOURNAL_HEAD))
+        return SF_OK;
+    int code = match_shards(journal, work, err);
+    if (code == SF_OK)
+        code = match_files(journal, options, err);
+    return code == SF_OK ? match_head(journal, work, options, err) : code;
 }
 
 /* ---- units and pieces ---- */
@@ -248,20 +339,22 @@ static int check_shards(struct sf_work *work, struct sf_journal *journal, struct
     return code;
 }
 
-static int check_needed(const struct sf_work *work, struct sf_err *err)
+static int check_needed(const struct sf_work *work, const struct sf_convert_options *options,
+                        struct sf_err *err)
 {
     for (int64_t u = 0; u < work->units; u++) {
-        const struct sf_unit *unit = &work->unit[u];
+        struct sf_unit *unit = &work->unit[u];
+        unit->waits = false;
         for (int64_t i = unit->first_row; !unit->done && i < unit->first_row + unit->rows; i++) {
             const struct sf_convert_row *row = &work->plan->row[i];
-            uint64_t begin, end;
             const struct sf_hf_shard *s =
                 sf_hf_index_shard(work->plan->index, sf_hf_index_shard_of(row->source.tensor));
-            if (sf_safetensors_is_there(s->file) ||
-                (unit->stored && !sf_work_overlap(&begin, &end, work, unit, row)))
+            if (sf_safetensors_is_there(s->file) || !sf_work_reads(work, unit, row))
                 continue;
-            return sf_fail(err, SF_ENOENT, "%s: is gone, but %s is still needed",
-                           sf_safetensors_path(s->file), row->entry->source_name);
+            unit->waits = true;
+            if (!options->may_wait)
+                return sf_fail(err, SF_ENOENT, "%s: is gone, but %s is still needed",
+                               sf_safetensors_path(s->file), row->entry->source_name);
         }
     }
     return SF_OK;
@@ -279,11 +372,50 @@ static int begin_journal(struct sf_work *work, struct sf_journal *journal,
     return code;
 }
 
-int sf_resume_take_up(struct sf_work *work, struct sf_journal *journal, struct sf_writer *writer,
-                      bool fresh, const struct sf_convert_options *options, struct sf_err *err)
+/* Carried files that the journal does not know yet. */
+static int add_files(struct sf_journal *journal, const struct sf_convert_options *o,
+                     struct sf_err *err)
 {
     int code = SF_OK;
-    fresh = fresh || !sf_journal_find(journal, SF_JOURNAL_HEAD);
+    for (int64_t k = 0; k < o->files && code == SF_OK; k++) {
+        unsigned char data[16 + 256];
+        size_t name = strlen(o->file[k].name);
+        int64_t i = 0;
+        while (i < sf_journal_count(journal) &&
+               !is_record_of(sf_journal_at(journal, i), &o->file[k]))
+            i++;
+        if (i < sf_journal_count(journal) || name > sizeof data - 16)
+            continue;
+        file_record(data, &o->file[k]);
+        memcpy(data + 16, o->file[k].name, name);
+        code = sf_journal_add(journal, SF_JOURNAL_FILE, 0, data, 16 + name, err);
+    }
+    return code;
+}
+
+/* How much payload the journal speaks of. */
+static uint64_t recorded_end(const struct sf_journal *journal, const struct sf_work *work)
+{
+    uint64_t end = 0;
+    for (int64_t i = 0; i < sf_journal_count(journal); i++) {
+        const struct sf_journal_record *r = sf_journal_at(journal, i);
+        if (r->type != SF_JOURNAL_UNIT || r->number >= (uint64_t)work->units)
+            continue;
+        const struct sf_unit *u = &work->unit[r->number];
+        uint64_t to =
+            sf_layout_extent_at(work->plan->layout, u->extent)->address + u->offset + u->bytes;
+        end = to > end ? to : end;
+    }
+    return end;
+}
+
+int sf_resume_take_up(struct sf_work *work, struct sf_journal *journal, struct sf_writer *writer,
+                      uint64_t standing, const struct sf_convert_options *options,
+                      struct sf_err *err)
+{
+    int code = SF_OK;
+    bool fresh =
+        !sf_journal_find(journal, SF_JOURNAL_HEAD) || recorded_end(journal, work) > standing;
     for (int64_t i = 0; i < sf_journal_count(journal) && !fresh && code == SF_OK; i++) {
         const struct sf_journal_record *r = sf_journal_at(journal, i);
         if (r->type == SF_JOURNAL_UNIT)
@@ -292,9 +424,11 @@ int sf_resume_take_up(struct sf_work *work, struct sf_journal *journal, struct s
             code = restore_piece(work, r, err);
     }
     if (code == SF_OK)
-        code = check_needed(work, err);
+        code = check_needed(work, options, err);
     if (code == SF_OK && fresh)
         code = begin_journal(work, journal, options, err);
+    if (code == SF_OK)
+        code = add_files(journal, options, err);
     if (code == SF_OK)
         code = check_shards(work, journal, err);
     return code == SF_OK ? sf_journal_sync(journal, err) : code;

@@ -14,11 +14,13 @@
 int sf_resume_match(struct sf_journal *journal, struct sf_work *work,
                     const struct sf_convert_options *options, struct sf_err *err);
 
-/* Marks recorded units and pieces done and restores their checksums, or, when `fresh`, begins the
- * journal anew. A shard whose date changed is read again as far as it was used: SF_EINVAL if it is
- * not what it was. SF_ENOENT when a shard that is still needed is gone. */
+/* Marks recorded units and pieces done and restores their checksums, or, where the
+ * journal speaks of more payload than the `standing` bytes, begins the journal anew. A shard whose date
+ * changed is read again as far as it was used: SF_EINVAL if it is not what it was. Units whose
+ * shards are not there wait, where the options say so; else that is SF_ENOENT. */
 int sf_resume_take_up(struct sf_work *work, struct sf_journal *journal, struct sf_writer *writer,
-                      bool fresh, const struct sf_convert_options *options, struct sf_err *err);
+                      uint64_t standing, const struct sf_convert_options *options,
+                      struct sf_err *err);
 
 /* A unit that is synced, and the pieces read with it, become part of the journal (not yet synced).
  */

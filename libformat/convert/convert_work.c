@@ -36,6 +36,26 @@ bool sf_work_overlap(uint64_t *begin, uint64_t *end, const struct sf_work *work,
     return *begin < *end;
 }
 
+bool sf_work_reads(const struct sf_work *work, const struct sf_unit *unit,
+                   const struct sf_convert_row *row)
+{
+    uint64_t begin, end;
+    return !unit->stored || sf_work_overlap(&begin, &end, work, unit, row);
+}
+
+void sf_work_still_needed(bool *still, const struct sf_work *work)
+{
+    const struct sf_convert_plan *plan = work->plan;
+    for (int64_t s = 0; s < sf_hf_index_shard_count(plan->index); s++)
+        still[s] = plan->waits && plan->waits[s];
+    for (int64_t u = 0; u < work->units; u++) {
+        const struct sf_unit *unit = &work->unit[u];
+        for (int64_t i = unit->first_row; !unit->done && i < unit->first_row + unit->rows; i++)
+            if (sf_work_reads(work, unit, &plan->row[i]))
+                still[sf_hf_index_shard_of(plan->row[i].source.tensor)] = true;
+    }
+}
+
 /* ---- pieces ---- */
 
 static void add_piece(struct sf_work *w, struct sf_unit *unit, const struct sf_convert_row *row,

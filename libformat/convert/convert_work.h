@@ -23,6 +23,7 @@ struct sf_unit {
     uint64_t offset, bytes;  /* in the extent */
     bool stored;             /* tensors as they are: copied, not built */
     bool done;               /* recorded in the journal */
+    bool waits;              /* not now: a shard that it needs is not there */
     int64_t first_row, rows; /* of the extent, in the plan */
     int64_t first_piece, pieces;
 };
@@ -43,6 +44,11 @@ void sf_work_free(struct sf_work *work);
 /* The part of row's stored tensor that lies in unit: payload addresses [*begin, *end). */
 bool sf_work_overlap(uint64_t *begin, uint64_t *end, const struct sf_work *work,
                      const struct sf_unit *unit, const struct sf_convert_row *row);
+/* Does the unit read from the row's tensor? */
+bool sf_work_reads(const struct sf_work *work, const struct sf_unit *unit,
+                   const struct sf_convert_row *row);
+/* still[shards]: is there anything in the shard that is not in the journal? */
+void sf_work_still_needed(bool *still, const struct sf_work *work);
 /* All pieces that are done, told by shard: the hashes of the metadata, in `shard`[shards]. */
 int sf_work_shard_hashes(struct sf_source_shard *shard, struct sf_work *work, struct sf_err *err);
 

@@ -1,5 +1,6 @@
 #include "libformat/convert/journal.h"
 
+#include <assert.h>
 #include <string.h>
 
 #include "libformat/base/append_file.h"
@@ -91,7 +92,8 @@ static int list_shards(struct sf_journal *j, struct sf_err *err)
             (struct sf_hf_memory){.name = (const char *)r->data + SHARD_NAME,
                                   .head = r->data + SHARD_NAME + name,
                                   .head_bytes = r->bytes - SHARD_NAME - name,
-                                  .file_bytes = sf_get_u64(r->data + SHARD_FILE_BYTES)};
+                                  .file_bytes = sf_get_u64(r->data + SHARD_FILE_BYTES),
+                                  .modified_ns = (int64_t)sf_get_u64(r->data + SHARD_MODIFIED)};
     }
     return SF_OK;
 }
@@ -128,6 +130,16 @@ int sf_journal_open(struct sf_journal **out, const char *path, struct sf_err *er
     }
     *out = j;
     return SF_OK;
+}
+
+int sf_journal_reload(struct sf_journal *j, struct sf_err *err)
+{
+    assert(j->pending_bytes == 0);
+    sf_arena_free(&j->arena);
+    j->record = NULL;
+    j->shard = NULL;
+    j->records = j->shards = 0;
+    return read_records(j, err);
 }
 
 int64_t sf_journal_count(const struct sf_journal *journal)

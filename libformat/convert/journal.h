@@ -20,7 +20,8 @@ enum sf_journal_type { /* number; data */
                        SF_JOURNAL_UNIT =
                            4, /* unit; errors of its tensors, checksums of its chunks */
                        SF_JOURNAL_FINISHED =
-                           5 /* 0; nothing: all units are there, the rename follows */
+                           5,              /* 0; nothing: all units are there, the rename follows */
+                       SF_JOURNAL_FILE = 6 /* 0; hash and name of a file that is carried */
 };
 
 struct sf_journal_record {
@@ -40,6 +41,10 @@ const struct sf_journal_record *sf_journal_at(const struct sf_journal *journal, 
 const struct sf_journal_record *sf_journal_find(const struct sf_journal *journal, uint32_t type);
 /* The shards among them. */
 const struct sf_hf_memory *sf_journal_shards(int64_t *count, const struct sf_journal *journal);
+
+/* Reads again what stands in the journal now: everything above is as if it had just been opened, and
+ * what was borrowed is gone. Nothing may be waiting for a sync. */
+int sf_journal_reload(struct sf_journal *journal, struct sf_err *err);
 
 /* Records wait in memory for the next sync, which writes them all. */
 int sf_journal_add(struct sf_journal *journal, uint32_t type, uint64_t number, const void *data,

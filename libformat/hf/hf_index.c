@@ -19,8 +19,8 @@ struct placed {
 
 struct sf_hf_index {
     struct sf_arena arena;
-    const struct sf_hf_memory *memory; /* while opening */
-    int64_t memories;
+    struct sf_hf_open open;     /* while opening */
+    struct sf_mapping supposed; /* addresses of what is expected */
     int64_t shards, count;
     struct sf_hf_shard *shard;
     struct placed *placed; /* sorted by name */
@@ -40,32 +40,65 @@ static const struct placed *find_placed(const struct sf_hf_index *index, const c
 
 static const struct sf_hf_memory *find_memory(const struct sf_hf_index *index, const char *name)
 {
-    for (int64_t i = index->memories - 1; i >= 0; i--)
-        if (strcmp(index->memory[i].name, name) == 0)
-            return &index->memory[i];
+    for (int64_t i = index->open.memories - 1; i >= 0; i--)
+        if (strcmp(index->open.memory[i].name, name) == 0)
+            return &index->open.memory[i];
     return NULL;
 }
 
+/* Is there a whole file at `path`? What it was when it was remembered it still is. */
+static int is_whole(bool *whole, const char **why, const struct sf_hf_index *index,
+                    const struct sf_file_stat *stat, const struct sf_hf_memory *m, const char *name,
+                    struct sf_err *err)
+{
+    *whole = true;
+    if (!index->open.arrivals ||
+        (m && m->modified_ns == stat->modified_ns && m->file_bytes == stat->bytes))
+        return SF_OK;
+    return sf_arrivals_look(whole, why, index->open.arrivals, name, !index->open.expect, err);
+}
+
+/* The file itself, or what is remembered of it, or only the names of its tensors. */
+static int open_file(struct sf_hf_shard *out, struct sf_safetensors **file,
+                     const struct sf_hf_index *index, const char *path, const char *const *names,
+                     int64_t count, struct sf_err *err)
+{
+    struct sf_file_stat stat = {0};
+    const struct sf_hf_memory *m = find_memory(index, out->name);
+    bool whole = false;
+    int code = sf_file_stat(&stat, path, err);
+    if (code != SF_OK && (code != SF_ENOENT || (!m && !index->open.expect)))
+        return code;
+    bool exists = code == SF_OK;
+    out->why = exists ? NULL : "not there";
+    code = exists ? is_whole(&whole, &out->why, index, &stat, m, out->name, err) : SF_OK;
+    if (code != SF_OK)
+        return code;
+    if (whole) {
+        out->modified_ns = stat.modified_ns;
+        return sf_safetensors_open(file, path, err);
+    }
+    if (m)
+        return sf_safetensors_open_remembered(file, path, m->head, m->head_bytes, m->file_bytes,
+                                              err);
+    out->expected = true;
+    if (index->open.expect)
+        return sf_safetensors_open_expected(file, path, names, count, err);
+    return sf_fail(err, SF_EINVAL, "%s: %s", path, out->why);
+}
+
 static int open_shard(struct sf_hf_shard *out, struct sf_hf_index *index, const char *directory,
-                      const char *name, struct sf_err *err)
+                      const char *name, const char *const *names, int64_t count, struct sf_err *err)
 {
     struct sf_safetensors *file;
-    struct sf_file_stat stat = {0};
-    const struct sf_hf_memory *m = find_memory(index, name);
     char *path = sf_path_join(&index->arena, directory, name);
     if (!path || !(out->name = sf_arena_strdup(&index->arena, name)))
         return sf_fail(err, SF_ENOMEM, "no memory for shard names");
-    int code = sf_file_stat(&stat, path, err);
-    if (code == SF_OK)
-        code = sf_safetensors_open(&file, path, err);
-    else if (code == SF_ENOENT && m)
-        code =
-            sf_safetensors_open_remembered(&file, path, m->head, m->head_bytes, m->file_bytes, err);
+    int code = open_file(out, &file, index, path, names, count, err);
     if (code != SF_OK)
         return code;
     out->file = file;
     out->bytes = sf_safetensors_bytes(file);
-    out->modified_ns = stat.modified_ns;
     return SF_OK;
 }
 
@@ -156,6 +189,33 @@ static int check_map(const struct sf_hf_index *index, const struct sf_json *map,
     return SF_OK;
 }
 
+/* The names that the map files under `shard`, in scratch; NULL without memory. */
+static const char **names_of(int64_t *count, struct sf_arena *scratch, const struct sf_json *map,
+                             const char *shard)
+{
+    const char **names = sf_arena_array(scratch, (uint64_t)sf_json_count(map), sizeof *names);
+    *count = 0;
+    for (const struct sf_json *v = sf_json_first(map); v && names; v = sf_json_next(v)) {
+        const char *in;
+        if (sf_json_as_string(&in, v, sf_json_key(v), NULL) == SF_OK && strcmp(in, shard) == 0)
+            names[(*count)++] = sf_json_key(v);
+    }
+    return names;
+}
+
+static int open_mapped_shard(struct sf_hf_index *index, const char *directory, const char *shard,
+                             const struct sf_json *map, struct sf_err *err)
+{
+    struct sf_arena scratch = {0};
+    int64_t count;
+    const char **names = names_of(&count, &scratch, map, shard);
+    int code =
+        names ? open_shard(&index->shard[index->shards], index, directory, shard, names, count, err)
+              : sf_fail(err, SF_ENOMEM, "no memory for tensor names");
+    sf_arena_free(&scratch);
+    return code;
+}
+
 static int open_sharded(struct sf_hf_index *index, const char *directory, const struct sf_json *map,
                         struct sf_err *err)
 {
@@ -168,7 +228,7 @@ static int open_sharded(struct sf_hf_index *index, const char *directory, const 
     if (!index->shard)
         return sf_fail(err, SF_ENOMEM, "no memory for %lld shards", (long long)count);
     for (int64_t i = 0; i < count; i++) {
-        code = open_shard(&index->shard[i], index, directory, names[i], err);
+        code = open_mapped_shard(index, directory, names[i], map, err);
         if (code == SF_ENOENT)
             return sf_err_prefix(err, "shard %lld of %lld is missing", (long long)i + 1,
                                  (long long)count);
@@ -205,7 +265,7 @@ static int open_single(struct sf_hf_index *index, const char *directory, struct 
     index->shard = sf_arena_alloc(&index->arena, sizeof *index->shard);
     if (!index->shard)
         return sf_fail(err, SF_ENOMEM, "no memory for one shard");
-    int code = open_shard(index->shard, index, directory, SINGLE_NAME, err);
+    int code = open_shard(index->shard, index, directory, SINGLE_NAME, NULL, 0, err);
     if (code != SF_OK)
         return code;
     index->shards = 1;
@@ -214,12 +274,11 @@ static int open_single(struct sf_hf_index *index, const char *directory, struct 
 
 int sf_hf_index_open(struct sf_hf_index **out, const char *directory, struct sf_err *err)
 {
-    return sf_hf_index_open_remembering(out, directory, NULL, 0, err);
+    return sf_hf_index_open_with(out, directory, &(struct sf_hf_open){0}, err);
 }
 
-int sf_hf_index_open_remembering(struct sf_hf_index **out, const char *directory,
-                                 const struct sf_hf_memory *memory, int64_t memories,
-                                 struct sf_err *err)
+int sf_hf_index_open_with(struct sf_hf_index **out, const char *directory,
+                          const struct sf_hf_open *options, struct sf_err *err)
 {
     struct sf_file_stat stat;
     int code = sf_file_stat(&stat, directory, err);
@@ -230,8 +289,7 @@ int sf_hf_index_open_remembering(struct sf_hf_index **out, const char *directory
     struct sf_hf_index *index = sf_alloc(sizeof *index);
     if (!index)
         return sf_fail(err, SF_ENOMEM, "%s: no memory for an index", directory);
-    index->memory = memory;
-    index->memories = memories;
+    index->open = *options;
     char *index_path = sf_path_join(&index->arena, directory, INDEX_NAME);
     char *single_path = sf_path_join(&index->arena, directory, SINGLE_NAME);
     if (!index_path || !single_path)
@@ -247,8 +305,7 @@ int sf_hf_index_open_remembering(struct sf_hf_index **out, const char *directory
         sf_hf_index_close(index);
         return code;
     }
-    index->memory = NULL;
-    index->memories = 0;
+    index->open = (struct sf_hf_open){0};
     *out = index;
     return SF_OK;
 }
@@ -259,8 +316,51 @@ void sf_hf_index_close(struct sf_hf_index *index)
         return;
     for (int64_t i = 0; i < index->shards; i++)
         sf_safetensors_close((struct sf_safetensors *)(uintptr_t)index->shard[i].file);
+    sf_unmap(&index->supposed);
     sf_arena_free(&index->arena);
     sf_free(index);
+}
+
+/* One range of addresses for all that is supposed. */
+static int place_supposed(struct sf_hf_index *index, struct sf_err *err)
+{
+    uint64_t total = 0;
+    for (int64_t i = 0; i < index->count; i++) {
+        struct sf_tensor *t = &index->placed[i].tensor.tensor;
+        if (!index->shard[index->placed[i].shard].expected || t->dtype == SF_DTYPE_NONE)
+            continue;
+        if (!sf_shape_bytes(&t->bytes, &t->shape, t->dtype) || !sf_add(&total, total, t->bytes))
+            return sf_fail(err, SF_EFORMAT, "%s: too large", index->placed[i].tensor.name);
+    }
+    int code = sf_mapping_reserve(&index->supposed, total, err);
+    const unsigned char *next = index->supposed.data;
+    for (int64_t i = 0; i < index->count && code == SF_OK; i++) {
+        struct sf_tensor *t = &index->placed[i].tensor.tensor;
+        if (!index->shard[index->placed[i].shard].expected || t->bytes == 0)
+            continue;
+        t->data = next;
+        next += t->bytes;
+    }
+    return code;
+}
+
+int sf_hf_index_suppose(struct sf_hf_index *index,
+                        int (*guess)(void *context, struct sf_tensor *tensor, const char *name,
+                                     struct sf_err *err),
+                        void *context, struct sf_err *err)
+{
+    int code = SF_OK;
+    for (int64_t i = 0; i < index->count && code == SF_OK; i++) {
+        struct placed *p = &index->placed[i];
+        if (index->shard[p->shard].expected)
+            code = guess(context, &p->tensor.tensor, p->tensor.name, err);
+    }
+    return code == SF_OK ? place_supposed(index, err) : code;
+}
+
+int sf_hf_index_forget(const struct sf_hf_index *index, int64_t shard, struct sf_err *err)
+{
+    return sf_safetensors_forget((struct sf_safetensors *)(uintptr_t)index->shard[shard].file, err);
 }
 
 int64_t sf_hf_index_shard_count(const struct sf_hf_index *index)

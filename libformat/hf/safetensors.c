@@ -270,6 +270,46 @@ int sf_safetensors_open_remembered(struct sf_safetensors **out, const char *path
     return finish_open(out, f, path, err);
 }
 
+int sf_safetensors_open_expected(struct sf_safetensors **out, const char *path,
+                                 const char *const *names, int64_t count, struct sf_err *err)
+{
+    struct sf_safetensors *f = sf_alloc(sizeof *f);
+    if (!f)
+        return sf_fail(err, SF_ENOMEM, "%s: no memory for a file handle", path);
+    f->path = sf_arena_strdup(&f->arena, path);
+    f->by_offset = sf_arena_array(&f->arena, (uint64_t)count, sizeof *f->by_offset);
+    f->by_name = sf_arena_array(&f->arena, (uint64_t)count, sizeof *f->by_name);
+    bool good = f->path && f->by_offset && f->by_name;
+    for (; good && f->count < count; f->count++) {
+        f->by_name[f->count] = &f->by_offset[f->count];
+        f->by_offset[f->count].name = sf_arena_strdup(&f->arena, names[f->count]);
+        good = f->by_offset[f->count].name != NULL;
+    }
+    if (!good) {
+        sf_safetensors_close(f);
+        return sf_fail(err, SF_ENOMEM, "%s: no memory for %lld tensors", path, (long long)count);
+    }
+    qsort(f->by_name, (size_t)f->count, sizeof *f->by_name, compare_names);
+    *out = f;
+    return SF_OK;
+}
+
+int sf_safetensors_forget(struct sf_safetensors *f, struct sf_err *err)
+{
+    if (!f->is_there)
+        return SF_OK;
+    unsigned char *copy = sf_arena_alloc(&f->arena, f->head_bytes);
+    if (!copy)
+        return sf_fail(err, SF_ENOMEM, "%s: no memory for its header", f->path);
+    memcpy(copy, f->head, f->head_bytes);
+    int code = sf_mapping_vacate(&f->mapping, err);
+    if (code != SF_OK)
+        return sf_err_prefix(err, "%s", f->path);
+    f->head = copy;
+    f->is_there = false;
+    return SF_OK;
+}
+
 bool sf_safetensors_is_there(const struct sf_safetensors *file)
 {
     return file->is_there;

@@ -30,6 +30,13 @@ void sf_safetensors_close(struct sf_safetensors *file); /* NULL is welcome */
  * must not be touched. `head` is copied. */
 int sf_safetensors_open_remembered(struct sf_safetensors **out, const char *path, const void *head,
                                    uint64_t head_bytes, uint64_t file_bytes, struct sf_err *err);
+/* A file that nobody has seen: `count` tensors of which only the names are known (dtype NONE, no
+ * bytes); they are copied. Not there, and its head is empty. */
+int sf_safetensors_open_expected(struct sf_safetensors **out, const char *path,
+                                 const char *const *names, int64_t count, struct sf_err *err);
+/* Lets go of a file that is there, so that deleting it frees its space: from now on it is only
+ * remembered. No other thread may be reading it. */
+int sf_safetensors_forget(struct sf_safetensors *file, struct sf_err *err);
 bool sf_safetensors_is_there(const struct sf_safetensors *file);
 const void *sf_safetensors_head(uint64_t *head_bytes, const struct sf_safetensors *file);
 const char *sf_safetensors_path(const struct sf_safetensors *file);

@@ -7,6 +7,12 @@
 #include "libformat/hf/hf_config.h"
 #include "tests/support/support.h"
 
+static int delete_shard(void *context, const struct sf_hf_shard *shard, struct sf_err *err)
+{
+    (void)context;
+    return sf_remove_file(sf_safetensors_path(shard->file), err);
+}
+
 int convert(const struct conversion *c, struct sf_err *err)
 {
     struct sf_arena arena = {0};
@@ -23,14 +29,13 @@ int convert(const struct conversion *c, struct sf_err *err)
     if (code == SF_OK)
         code = sf_hf_config_parse(&spec, &arena, config, bytes, err);
     struct sf_journal *journal = NULL;
-    const struct sf_hf_memory *memory = NULL;
-    int64_t memories = 0;
+    struct sf_hf_open open = {0};
     if (code == SF_OK)
         code = sf_journal_open(&journal, c->output, err);
     if (code == SF_OK)
-        memory = sf_journal_shards(&memories, journal);
+        open.memory = sf_journal_shards(&open.memories, journal);
     if (code == SF_OK)
-        code = sf_hf_index_open_remembering(&index, c->source, memory, memories, err);
+        code = sf_hf_index_open_with(&index, c->source, &open, err);
     if (code == SF_OK)
         code = sf_convert_plan_build(&plan, &spec, index, &policy, c->keep_unknown, err);
     struct sf_carried_file file = {"config.json", config, bytes};
@@ -40,6 +45,7 @@ int convert(const struct conversion *c, struct sf_err *err)
                                          .options_text = c->options_text ? c->options_text : "",
                                          .wave_bytes = c->wave_bytes,
                                          .on_progress = c->on_progress,
+                                         .on_source_done = c->delete_source ? delete_shard : NULL,
                                          .file = &file,
                                          .files = 1};
     if (code == SF_OK)

@@ -11,6 +11,7 @@ struct conversion {
     const char *keep[2];
     int keep_count, threads;
     bool keep_unknown;
+    bool delete_source;       /* each shard when it is done */
     const char *options_text; /* NULL: "" */
     uint64_t wave_bytes;      /* 0: the usual */
     /* NULL, or what to do with each piece of progress; false stops. */

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "libformat/base/file.h"
+#include "libformat/base/mem.h"
 #include "libformat/convert/journal.h"
 #include "tests/convert/conversion.h"
 
@@ -430,6 +431,75 @@ START_TEST(shards_whose_tensors_are_done_may_be_deleted)
 }
 END_TEST
 
+/* A folder whose shards are links to tiny-scout's: they can be deleted often and cheaply. */
+static void link_tiny(const char *folder)
+{
+    struct sf_err err = {0};
+    char from[4096], to[4096];
+    static const char *const names[] = {"config.json", "model.safetensors.index.json",
+                                        "model-00001-of-00002.safetensors",
+                                        "model-00002-of-00002.safetensors"};
+    assert_ok(sf_make_directory(folder, &err), err);
+    for (int i = 0; i < 4; i++) {
+        snprintf(from, sizeof from, "%s/%s", scout_source_path(TINY), names[i]);
+        snprintf(to, sizeof to, "%s/%s", folder, names[i]);
+        unlink(to);
+        ck_assert_int_eq(symlink(from, to), 0);
+    }
+}
+
+START_TEST(dying_at_any_change_while_sources_are_deleted)
+{
+    struct sf_err err = {0};
+    char shard[4096];
+    const char *want = whole();
+    struct conversion c = tiny("deletes.scout");
+    int due = 1, gone = 0;
+    c.source = keep_path(3, scout_scratch_path("linked"));
+    c.delete_source = true;
+    snprintf(shard, sizeof shard, "%s/model-00001-of-00002.safetensors", c.source);
+    for (;; due += 3) {
+        link_tiny(c.source);
+        int status = convert_in_child(&c, due, due % 2 ? 0 : EIO);
+        if (status == 0)
+            break;
+        gone += access(shard, F_OK) != 0;
+        ck_assert_msg(!sf_file_exists(c.output) || same_file(want, c.output), "change %d", due);
+        assert_ok(convert(&c, &err), err);
+        ck_assert_msg(same_file(want, c.output), "change %d", due);
+        assert_clean(c.output);
+        ck_assert_int_ne(access(shard, F_OK), 0);
+        unlink(c.output);
+    }
+    ck_assert_int_gt(due, 60);
+    ck_assert_int_gt(gone, 2); /* deaths between the first deletion and the end */
+}
+END_TEST
+
+/* What an earlier run did is kept, too, by one that fails before it can look at it. */
+START_TEST(no_memory_loses_nothing)
+{
+    struct sf_err err = {0};
+    const char *want = whole();
+    struct conversion c = partly_done("memory.scout");
+    int failed = 0;
+    for (int64_t n = 1; n < 4000; n += 1 + n / 8) {
+        sf_alloc_fail_after(n);
+        int code = convert(&c, &err);
+        sf_alloc_fail_after(0);
+        if (code == SF_OK)
+            break;
+        failed++;
+        ck_assert_msg(sf_file_exists(beside(c.output, ".journal")), "allocation %lld: %s",
+                      (long long)n, err.message);
+        ck_assert_msg(sf_file_exists(beside(c.output, ".partial")), "allocation %lld: %s",
+                      (long long)n, err.message);
+    }
+    ck_assert_int_gt(failed, 10);
+    ck_assert(same_file(want, c.output));
+}
+END_TEST
+
 static bool stop_half_way(void *context, uint64_t done, uint64_t total)
 {
     (void)context;
@@ -464,6 +534,8 @@ static Suite *resume_suite(void)
     tcase_add_test(tc, a_journal_torn_anywhere_is_believed_up_to_there);
     tcase_add_test(tc, two_at_once_are_refused);
     tcase_add_test(tc, shards_whose_tensors_are_done_may_be_deleted);
+    tcase_add_test(tc, dying_at_any_change_while_sources_are_deleted);
+    tcase_add_test(tc, no_memory_loses_nothing);
     tcase_add_test(tc, a_signal_keeps_what_is_done);
     suite_add_tcase(suite, tc);
     return suite;
