@@ -255,6 +255,7 @@ int main(void)
     printf("share = (flops / product rate + bytes / copy rate) / time; median of %d\n", RUNS);
     bench_linear();
     bench_head_loss();
+    bench_rows();
     bench_qk();
     bench_attention();
     sk_cuda_stop(&bench_ctx);

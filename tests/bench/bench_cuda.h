@@ -39,6 +39,7 @@ void bench_op(enum sk_op op, const char *what, sk_cuda_run_fn *run, sk_cuda_meas
 
 void bench_linear(void);    /* and the expansion of NF4 */
 void bench_head_loss(void); /* Scout's vocabulary */
+void bench_rows(void);      /* norms, SwiGLU, routing, AdamW */
 void bench_qk(void);
 void bench_attention(void);
 
