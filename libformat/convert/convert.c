@@ -16,6 +16,8 @@
 /* At most three waves are unfinished at a time: one computed, one written, one synced. Killed then,
  * that much is done again: 3 x 128 MiB, below the 512 MB that we promise. */
 static const uint64_t WAVE_BYTES = 128u << 20;
+/* Waves begin small and double: a run that is stopped soon after it began has done something, too. */
+static const uint64_t FIRST_WAVE_BYTES = 8u << 20;
 static const uint64_t UNFINISHED_BYTES = 480u << 20;
 static const uint64_t AHEAD_BYTES = 192u << 20; /* of source, read while a wave is computed */
 
@@ -53,7 +55,7 @@ struct run {
     struct sf_encode_scratch *scratch; /* [threads] */
     int threads;
     unsigned char *buffer[2];
-    uint64_t buffer_bytes, wave_bytes;
+    uint64_t buffer_bytes, wave_bytes, next_wave_bytes;
     bool one_wave; /* units so large that a wave is finished before the next begins */
     struct wave wave[WAVES];
     struct task *task;
@@ -189,12 +191,15 @@ static bool compose(struct run *run, struct wave *wave, unsigned char *buffer)
         const struct sf_unit *unit = &run->work.unit[run->next_unit];
         if (unit->done || unit->waits)
             continue;
-        if (wave->units > 0 && used + unit->bytes > run->wave_bytes)
+        if (wave->units > 0 && used + unit->bytes > run->next_wave_bytes)
             break;
         wave->at[wave->units] = used;
         wave->unit[wave->units++] = run->next_unit;
         used += unit->bytes;
     }
+    run->next_wave_bytes *= 2;
+    if (run->next_wave_bytes > run->wave_bytes)
+        run->next_wave_bytes = run->wave_bytes;
     return wave->units > 0;
 }
 
@@ -301,6 +306,7 @@ static int open_buffers(struct run *run, struct sf_err *err)
     uint64_t largest = run->work.largest_unit;
     run->wave_bytes = wave < run->work.bytes ? wave : run->work.bytes;
     run->buffer_bytes = run->wave_bytes > largest ? run->wave_bytes : largest;
+    run->next_wave_bytes = FIRST_WAVE_BYTES < run->wave_bytes ? FIRST_WAVE_BYTES : run->wave_bytes;
     run->one_wave = run->buffer_bytes > UNFINISHED_BYTES / 3;
     int code = SF_OK;
     for (int i = 0; i < (run->one_wave ? 1 : 2) && code == SF_OK; i++) {
