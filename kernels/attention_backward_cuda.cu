@@ -33,9 +33,9 @@ load_queries(query_stage<D> &to, const sk_attention_tensors &t, int head, int fi
 }
 
 /* s[keys x queries] becomes p = exp(scale s - lse), 0 where the query does not see the key. */
+template <bool MASKED>
 static __device__ __forceinline__ void weigh_keys(float s[PARTS][4], const float *lse, int key,
-                                                  int query, const int hi[2], bool masked,
-                                                  float scale_log2)
+                                                  int query, const int hi[2], float scale_log2)
 {
     int t = threadIdx.x % 4;
 #pragma unroll
@@ -46,7 +46,7 @@ static __device__ __forceinline__ void weigh_keys(float s[PARTS][4], const float
             int column = query + 8 * n + 2 * t + i % 2;
             float p =
                 sk_exp2(s[n][i] * scale_log2 - (i % 2 ? two.y : two.x) * 1.44269504088896341f);
-            bool sees = !masked || (column >= key + 8 * (i / 2) && column < hi[i / 2]);
+            bool sees = !MASKED || (column >= key + 8 * (i / 2) && column < hi[i / 2]);
             s[n][i] = sees ? p : 0;
         }
     }
@@ -83,7 +83,9 @@ static __global__ void __launch_bounds__(SK_TILE_THREADS, 2)
     for (int i = 0; i < 2; i++)
         hi[i] = key + g + 8 * i < t.rows ? t.bounds.hi[key + g + 8 * i] : 0;
     int end = t.bounds.hi[min(first + ROWS, t.rows) - 1];
-    int all_until = key + SK_TILE_WARP_ROWS <= t.rows ? t.bounds.hi[key] : 0; /* see every key */
+    /* of this warp's keys: until where queries see all of them, and any */
+    int all_until = key + SK_TILE_WARP_ROWS <= t.rows ? t.bounds.hi[key] : 0;
+    int any_until = t.bounds.hi[min(key + SK_TILE_WARP_ROWS, t.rows) - 1];
     int tiles = (end - first + ROWS - 1) / ROWS, steps = tiles * group;
     float scale_log2 = t.scale * 1.44269504088896341f;
     float dk[D / 8][4], dv[D / 8][4], p[PARTS][4], dp[PARTS][4];
@@ -104,19 +106,22 @@ static __global__ void __launch_bounds__(SK_TILE_THREADS, 2)
             query = first;
             head++;
         }
+        sk_copy_wait<0>();
+        __syncthreads(); /* the stage is there, and nobody reads the other one any more */
         if (step + 1 < steps)
             load_queries<D>(block.stage[(step + 1) % STAGES], t, head, query);
         sk_copy_commit();
-        sk_copy_wait<1>();
-        __syncthreads();
-        bool masked = now < key + SK_TILE_WARP_ROWS - 1 || now + ROWS > all_until;
+        if (now >= any_until)
+            continue;
         sk_tile_scores<D>(p, block.k, row, stage.q);
-        weigh_keys(p, stage.lse, key + g, now, hi, masked, scale_log2);
+        if (now < key + SK_TILE_WARP_ROWS - 1 || now + ROWS > all_until)
+            weigh_keys<true>(p, stage.lse, key + g, now, hi, scale_log2);
+        else
+            weigh_keys<false>(p, stage.lse, key + g, now, hi, scale_log2);
         sk_tile_accumulate<D>(dv, p, stage.d_o);
         sk_tile_scores<D>(dp, block.v, row, stage.d_o);
         slope_keys(dp, p, stage.delta);
         sk_tile_accumulate<D>(dk, dp, stage.q);
-        __syncthreads();
     }
     const float scales[2] = {t.scale, t.scale}, ones[2] = {1, 1};
     sk_tile_store<D>(t.dk + (int64_t)kv_head * t.head_size, k, key, block.k, row, dk, scales);
@@ -133,9 +138,10 @@ template <int D> struct query_block {
 };
 
 /* s[queries x keys] becomes p. */
+template <bool MASKED>
 static __device__ __forceinline__ void weigh_queries(float s[PARTS][4], const float lse_log2[2],
                                                      int query, int key, const int lo[2],
-                                                     bool masked, float scale_log2)
+                                                     float scale_log2)
 {
     int t = threadIdx.x % 4;
 #pragma unroll
@@ -144,7 +150,7 @@ static __device__ __forceinline__ void weigh_queries(float s[PARTS][4], const fl
         for (int i = 0; i < 4; i++) {
             int column = key + 8 * n + 2 * t + i % 2;
             float p = sk_exp2(s[n][i] * scale_log2 - lse_log2[i / 2]);
-            bool sees = !masked || (column <= query + 8 * (i / 2) && column >= lo[i / 2]);
+            bool sees = !MASKED || (column <= query + 8 * (i / 2) && column >= lo[i / 2]);
             s[n][i] = sees ? p : 0;
         }
 }
@@ -172,7 +178,9 @@ static __global__ void __launch_bounds__(SK_TILE_THREADS, 2)
         delta[i] = t.delta[(int64_t)r * t.heads + head];
     }
     int key = t.bounds.lo[first], end = min(first + ROWS, t.rows);
-    int all_see = t.bounds.lo[min(query + SK_TILE_WARP_ROWS, t.rows) - 1];
+    /* of this warp's queries: from where keys are seen by any of them, and by all that are behind */
+    int any_from = t.bounds.lo[min(query, t.rows - 1)];
+    int all_from = t.bounds.lo[min(query + SK_TILE_WARP_ROWS, t.rows) - 1];
     float scale_log2 = t.scale * 1.44269504088896341f;
     float dq[D / 8][4], p[PARTS][4], dp[PARTS][4];
 #pragma unroll
@@ -185,16 +193,20 @@ static __global__ void __launch_bounds__(SK_TILE_THREADS, 2)
     sk_copy_commit();
     for (int step = 0; key < end; step++, key += SK_TILE_KEYS) {
         auto &stage = block.stage[step % STAGES], &next = block.stage[(step + 1) % STAGES];
+        sk_copy_wait<0>();
+        __syncthreads(); /* the stage is there, and nobody reads the next one any more */
         if (key + SK_TILE_KEYS < end) {
             sk_tile_load<D, SK_TILE_KEYS>(next.k, k, key + SK_TILE_KEYS);
             sk_tile_load<D, SK_TILE_KEYS>(next.v, v, key + SK_TILE_KEYS);
         }
         sk_copy_commit();
-        sk_copy_wait<1>();
-        __syncthreads();
-        bool masked = key + SK_TILE_KEYS - 1 > query || key < all_see;
+        if (key + SK_TILE_KEYS <= any_from)
+            continue;
         sk_tile_scores<D>(p, block.q, row, stage.k);
-        weigh_queries(p, lse_log2, query + g, key, lo, masked, scale_log2);
+        if (key + SK_TILE_KEYS - 1 > query || key < all_from)
+            weigh_queries<true>(p, lse_log2, query + g, key, lo, scale_log2);
+        else
+            weigh_queries<false>(p, lse_log2, query + g, key, lo, scale_log2);
         sk_tile_scores<D>(dp, block.d_o, row, stage.v);
 #pragma unroll
         for (int n = 0; n < PARTS; n++)
@@ -202,7 +214,6 @@ static __global__ void __launch_bounds__(SK_TILE_THREADS, 2)
             for (int i = 0; i < 4; i++)
                 dp[n][i] = p[n][i] * (dp[n][i] - delta[i / 2]);
         sk_tile_accumulate<D>(dq, dp, stage.k);
-        __syncthreads();
     }
     const float scales[2] = {t.scale, t.scale};
     sk_tile_store<D>(t.dq + (int64_t)head * t.head_size, q, query, block.q, row, dq, scales);

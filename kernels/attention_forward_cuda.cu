@@ -6,6 +6,7 @@
 enum {
     QUERIES = 128,
     STRIPS = 2,
+    STAGES = 2,
     WARP_QUERIES = STRIPS * SK_TILE_WARP_ROWS,
     PARTS = SK_TILE_KEYS / 8
 };
@@ -134,23 +135,36 @@ static __device__ __forceinline__ void finish_strip(const sk_attention_tensors &
     sk_tile_store<D>(t.o + (int64_t)head * t.head_size, to, row, tile, 0, o, factor);
 }
 
-/* grid: heads, tiles of queries. The last tiles, which see most keys, start first. Keys of the next
- * step travel while values are multiplied, values while scores are. */
+/* What travels for a step. */
+template <int D> struct key_stage {
+    bf16 k[SK_TILE_KEYS * D], v[SK_TILE_KEYS * D];
+};
+template <int D> struct forward_block {
+    bf16 q[QUERIES * D];
+    key_stage<D> stage[STAGES];
+};
+
+template <int D>
+static __device__ __forceinline__ void load_keys(key_stage<D> &to, const sk_attention_tensors &t,
+                                                 int kv_head, int first)
+{
+    sk_tile_load<D, SK_TILE_KEYS>(to.k, sk_tile_of(t.k, t.kv_heads, kv_head, t), first);
+    sk_tile_load<D, SK_TILE_KEYS>(to.v, sk_tile_of(t.v, t.kv_heads, kv_head, t), first);
+}
+
+/* grid: heads, tiles of queries, the last of which, that see most keys, start first. */
 template <int D>
 static __global__ void __launch_bounds__(SK_TILE_THREADS, 2)
     forward_kernel(const sk_attention_tensors t)
 {
     extern __shared__ __align__(128) unsigned char shared[];
-    bf16 *queries = reinterpret_cast<bf16 *>(shared), *keys = queries + QUERIES * D,
-         *values = keys + SK_TILE_KEYS * D;
+    forward_block<D> &block = *reinterpret_cast<forward_block<D> *>(shared);
     int head = blockIdx.x, first = (gridDim.y - 1 - blockIdx.y) * QUERIES;
     int kv_head = head / (t.heads / t.kv_heads), warp = threadIdx.x / SK_WARP;
-    sk_tile_source q = sk_tile_of(t.q, t.heads, head, t);
-    sk_tile_source k = sk_tile_of(t.k, t.kv_heads, kv_head, t);
-    sk_tile_source v = sk_tile_of(t.v, t.kv_heads, kv_head, t);
     int row = first + warp * WARP_QUERIES, g = threadIdx.x % SK_WARP / 4;
     int end = min(first + QUERIES, t.rows), last = min(row + WARP_QUERIES, t.rows) - 1;
-    int all_see = last >= row ? t.bounds.lo[last] : 0; /* from here on no row has a lower bound */
+    /* of this warp's queries: from where keys are seen by any of them, and by all that are behind */
+    int any_from = t.bounds.lo[min(row, t.rows - 1)], all_from = t.bounds.lo[last];
     float scale_log2 = t.scale * 1.44269504088896341f;
     float s[STRIPS][PARTS][4], o[STRIPS][D / 8][4];
     strip state[STRIPS];
@@ -168,32 +182,27 @@ static __global__ void __launch_bounds__(SK_TILE_THREADS, 2)
             o[m][n][0] = o[m][n][1] = o[m][n][2] = o[m][n][3] = 0;
     }
     int key = t.bounds.lo[first];
-    bf16 *mine = queries + warp * WARP_QUERIES * D;
-    sk_tile_load<D, QUERIES>(queries, q, first);
-    sk_tile_load<D, SK_TILE_KEYS>(keys, k, key);
+    bf16 *mine = block.q + warp * WARP_QUERIES * D;
+    sk_tile_load<D, QUERIES>(block.q, sk_tile_of(t.q, t.heads, head, t), first);
+    load_keys<D>(block.stage[0], t, kv_head, key);
     sk_copy_commit();
-    for (; key < end; key += SK_TILE_KEYS) {
-        bool seen = key <= last; /* by a row of this warp */
+    for (int step = 0; key < end; step++, key += SK_TILE_KEYS) {
+        key_stage<D> &stage = block.stage[step % STAGES];
         sk_copy_wait<0>();
-        __syncthreads();
-        sk_tile_load<D, SK_TILE_KEYS>(values, v, key);
-        sk_copy_commit();
-        if (seen)
-            score_strips<D>(s, mine, keys);
-        sk_copy_wait<0>();
-        __syncthreads();
+        __syncthreads(); /* the stage is there, and nobody reads the other one any more */
         if (key + SK_TILE_KEYS < end)
-            sk_tile_load<D, SK_TILE_KEYS>(keys, k, key + SK_TILE_KEYS);
+            load_keys<D>(block.stage[(step + 1) % STAGES], t, kv_head, key + SK_TILE_KEYS);
         sk_copy_commit();
-        if (!seen)
+        if (key > last || key + SK_TILE_KEYS <= any_from)
             continue;
+        score_strips<D>(s, mine, stage.k);
 #pragma unroll
         for (int m = 0; m < STRIPS; m++) {
-            if (key + SK_TILE_KEYS - 1 > row + SK_TILE_WARP_ROWS * m || key < all_see)
+            if (key + SK_TILE_KEYS - 1 > row + SK_TILE_WARP_ROWS * m || key < all_from)
                 mask_strip(s[m], state[m], row + SK_TILE_WARP_ROWS * m + g, key);
             soften_strip<D>(s[m], o[m], state[m], scale_log2);
         }
-        add_values<D>(o, s, values);
+        add_values<D>(o, s, stage.v);
     }
 #pragma unroll
     for (int m = 0; m < STRIPS; m++)
@@ -204,7 +213,7 @@ static __global__ void __launch_bounds__(SK_TILE_THREADS, 2)
 template <int D>
 static int forward_of(const sk_attention_tensors *t, cudaStream_t stream, sf_err *err)
 {
-    constexpr int bytes = (QUERIES + 2 * SK_TILE_KEYS) * D * (int)sizeof(bf16);
+    constexpr int bytes = sizeof(forward_block<D>);
     dim3 grid((unsigned)t->heads, (unsigned)sk_blocks(t->rows, QUERIES));
     SK_TILE_SHARED(forward_kernel<D>, bytes, err);
     forward_kernel<D><<<grid, SK_TILE_THREADS, bytes, stream>>>(*t);
