@@ -15,14 +15,17 @@ enum { GAP = 2, STRETCHY_LEAST = 16, WIDTH_LEAST = 40 };
 
 const char *columns_number(struct sf_arena *arena, uint64_t number)
 {
-    char digits[24], *text = sf_arena_alloc(arena, 32);
-    int n = snprintf(digits, sizeof digits, "%llu", (unsigned long long)number), at = 0;
-    for (int i = 0; text && i < n; i++) {
-        if (i > 0 && (n - i) % 3 == 0)
-            text[at++] = ',';
-        text[at++] = digits[i];
-    }
-    return text;
+    char digits[32], *at = digits + sizeof digits;
+    int count = 0;
+    *--at = 0;
+    do {
+        if (count > 0 && count % 3 == 0)
+            *--at = ',';
+        *--at = (char)('0' + number % 10);
+        number /= 10;
+        count++;
+    } while (number);
+    return sf_arena_strdup(arena, at);
 }
 
 /* Bytes at p that would move the cursor, ring, or turn the text around; 0 if none. Of what is not
@@ -41,10 +44,21 @@ static int dangerous(const unsigned char *p, bool utf8)
     return 0;
 }
 
+/* Nearly every cell is: no byte of it needs a second look. */
+static bool is_plain(const char *text, uint64_t length)
+{
+    unsigned char strange = 0;
+    for (uint64_t i = 0; i < length; i++)
+        strange |= (unsigned char)text[i] < 0x20 || (unsigned char)text[i] >= 0x7f;
+    return !strange;
+}
+
 const char *columns_escape(struct sf_arena *arena, const char *text)
 {
     const unsigned char *p = (const unsigned char *)text;
     uint64_t length = strlen(text);
+    if (is_plain(text, length))
+        return sf_arena_strndup(arena, text, length);
     bool utf8 = sf_utf8_valid(text, length, NULL);
     char *out = sf_arena_alloc(arena, length * 4 + 1), *at = out;
     while (out && *p) {
@@ -100,9 +114,13 @@ static bool reserve(struct columns *c)
 void columns_cell(struct columns *c, const char *fmt, ...)
 {
     va_list args;
-    char text[2048];
+    char made[2048];
+    const char *text = made;
     va_start(args, fmt);
-    vsnprintf(text, sizeof text, fmt, args);
+    if (strcmp(fmt, "%s") == 0)
+        text = va_arg(args, const char *);
+    else
+        vsnprintf(made, sizeof made, fmt, args);
     va_end(args);
     const char *cell = reserve(c) ? columns_escape(c->arena, text) : NULL;
     if (!cell)
@@ -151,6 +169,14 @@ static void fit(const struct columns *c, int *width, int room)
     }
 }
 
+/* Tables have ten thousands of cells: no format string for each. */
+static void put_spaces(FILE *out, int count)
+{
+    static const char spaces[] = "                                                                ";
+    for (; count > 0; count -= (int)sizeof spaces - 1)
+        fwrite(spaces, 1, (size_t)count < sizeof spaces ? (size_t)count : sizeof spaces - 1, out);
+}
+
 static void print_cell(FILE *out, const char *text, int width, bool right, bool last)
 {
     int skip = width_of(text) - width;
@@ -162,9 +188,10 @@ static void print_cell(FILE *out, const char *text, int width, bool right, bool 
         return;
     }
     if (right)
-        fprintf(out, "%*s%s", -skip, "", text);
-    else
-        fprintf(out, "%s%*s", text, last ? 0 : -skip, "");
+        put_spaces(out, -skip);
+    fputs(text, out);
+    if (!right && !last)
+        put_spaces(out, -skip);
 }
 
 static void print_line(const struct columns *c, FILE *out, int indent, const int *width,
@@ -173,11 +200,11 @@ static void print_line(const struct columns *c, FILE *out, int indent, const int
     int last = c->count - 1;
     while (last > 0 && !width[last])
         last--;
-    fprintf(out, "%*s", indent, "");
+    put_spaces(out, indent);
     for (int k = 0, any = 0; k <= last; k++) {
         if (!width[k])
             continue;
-        fprintf(out, "%*s", any ? GAP : 0, "");
+        put_spaces(out, any ? GAP : 0);
         print_cell(out, cell[k], width[k], c->column[k].right, k == last);
         any = 1;
     }

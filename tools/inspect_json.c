@@ -107,12 +107,13 @@ static void write_provenance(struct sf_json_writer *w, const struct sf_map *map)
     sf_json_write_end(w, ']');
 }
 
-static void write_health(struct sf_json_writer *w)
+static void write_health(struct sf_json_writer *w, const struct sf_container_info *info)
 {
-    sf_json_write_object(w, "health"); /* an open map: its hashes were compared */
+    sf_json_write_object(w, "health"); /* an open map: these hashes were compared */
     sf_json_write_string(w, "header", "ok");
     sf_json_write_string(w, "index", "ok");
-    sf_json_write_string(w, "metadata", "ok");
+    sf_json_write_string(w, "metadata", info->metadata_unread ? "not checked" : "ok");
+    sf_json_write_string(w, "checksums", info->checksums_unread ? "not checked" : "ok");
     sf_json_write_string(w, "payload", "not checked");
     sf_json_write_end(w, '}');
 }
@@ -198,7 +199,7 @@ int inspect_print_json(struct inspect *in, const struct inspect_selection *tenso
     write_model(&w, sf_map_summary(in->map));
     write_contents(&w, &in->facts);
     write_provenance(&w, in->map);
-    write_health(&w);
+    write_health(&w, sf_map_info(in->map));
     if (tensors)
         write_layout(&w, in->map, tensors);
     sf_json_write_end(&w, '}');

@@ -101,15 +101,15 @@ static int sort(struct inspect_selection *s, const char *order, struct sf_err *e
                   {"size", by_size},
                   {"error", by_error},
                   {"role", NULL}}; /* as the index has them */
-    for (size_t i = 0; i < sizeof orders / sizeof orders[0]; i++) {
-        if (strcmp(orders[i].name, order ? order : "address") != 0)
-            continue;
-        if (orders[i].compare && s->count > 0)
-            qsort(s->entry, (size_t)s->count, sizeof *s->entry, orders[i].compare);
-        return SF_OK;
-    }
-    return sf_fail(err, SF_EINVAL, "--sort is address, name, size, error or role, not \"%s\"",
-                   order);
+    size_t i = 0, count = sizeof orders / sizeof orders[0];
+    while (order && i < count && strcmp(orders[i].name, order) != 0)
+        i++;
+    if (i == count)
+        return sf_fail(err, SF_EINVAL, "--sort is address, name, size, error or role, not \"%s\"",
+                       order);
+    if (orders[i].compare && s->count > 0)
+        qsort(s->entry, (size_t)s->count, sizeof *s->entry, orders[i].compare);
+    return SF_OK;
 }
 
 /* ---- the choice ---- */

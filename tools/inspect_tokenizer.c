@@ -165,7 +165,7 @@ static int print_text(struct answer *a, const struct inspect_request *r, struct 
     columns_begin(&c, a->in->arena, heads, 4);
     for (int64_t i = 0; i < a->ids.count && code == SF_OK; i++) {
         int32_t id = a->ids.id[i];
-        const char *text;
+        const char *text = "";
         code = quoted(&text, a, id, err);
         if (code != SF_OK)
             break;

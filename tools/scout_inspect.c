@@ -51,13 +51,14 @@ struct verb {
     int count;                   /* of operands */
     const char *options;         /* those that go with it, a space around each */
     inspect_function *function;
+    bool whole; /* needs every section's hash compared, not only a look */
 };
 
 static const struct verb verbs[] = {
     {"summary", "MODEL", 1, " json tensors ", summary},
     {"tensors", "MODEL", 1, " json tensors name layer expert encoding sort tree depth ",
      inspect_tensors},
-    {"verify", "MODEL", 1, " json threads against all ", verify},
+    {"verify", "MODEL", 1, " json threads against all ", verify, true},
     {"layout", "MODEL", 1, " json ", inspect_layout},
     {"experts", "MODEL", 1, " json ", inspect_experts},
     {"config", "MODEL", 1, " ", inspect_config},
@@ -65,9 +66,10 @@ static const struct verb verbs[] = {
     {"file", "MODEL NAME", 2, " ", inspect_file},
     {"tokenizer", "MODEL", 1, " json id token find encode special ", inspect_tokenizer},
     {"provenance", "MODEL", 1, " json ", provenance},
-    {"extract", "MODEL GLOB", 2, " output as plane rows layer expert encoding ", inspect_extract},
-    {"report", "MODEL", 1, " output name no-verify threads ", inspect_report},
-    {"diff", "A B", 2, " json threads all ", inspect_diff},
+    {"extract", "MODEL GLOB", 2, " output as plane rows layer expert encoding ", inspect_extract,
+     true},
+    {"report", "MODEL", 1, " output name no-verify threads ", inspect_report, true},
+    {"diff", "A B", 2, " json threads all ", inspect_diff, true},
 };
 enum { VERBS = sizeof verbs / sizeof verbs[0] };
 
@@ -91,7 +93,8 @@ static int run(const struct verb *verb, const struct inspect_request *r, struct 
     struct sf_map *map = NULL;
     if (verb->function == inspect_diff)
         return inspect_diff(&in, r, err);
-    int code = sf_map_open(&map, r->operand[0], err);
+    int code = verb->whole ? sf_map_open(&map, r->operand[0], err)
+                           : sf_map_open_glance(&map, r->operand[0], err);
     if (code != SF_OK) {
         struct sf_err ignored = {0};
         if (verb->function == verify && r->json)

@@ -25,7 +25,7 @@ static struct sf_arena_chunk *add_chunk(struct sf_arena *arena, uint64_t bytes)
     uint64_t total;
     if (!sf_add(&total, size, sizeof(struct sf_arena_chunk)))
         return NULL;
-    struct sf_arena_chunk *chunk = sf_alloc(total);
+    struct sf_arena_chunk *chunk = sf_alloc_lazy(total);
     if (!chunk)
         return NULL;
     chunk->size = size;

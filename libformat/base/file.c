@@ -77,6 +77,12 @@ void sf_mapping_prefetch(const struct sf_mapping *mapping, uint64_t offset, uint
                 MADV_WILLNEED);
 }
 
+void sf_mapping_sparse(const struct sf_mapping *mapping)
+{
+    if (mapping->data)
+        madvise((void *)(uintptr_t)mapping->data, (size_t)mapping->bytes, MADV_RANDOM);
+}
+
 int sf_mapping_reserve(struct sf_mapping *out, uint64_t bytes, struct sf_err *err)
 {
     *out = (struct sf_mapping){0};

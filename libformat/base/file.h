@@ -24,6 +24,9 @@ void sf_unmap(struct sf_mapping *mapping); /* an empty mapping is welcome */
 void sf_mapping_release(const struct sf_mapping *mapping, uint64_t offset, uint64_t bytes);
 /* Asks the kernel to read this range ahead, whole pages around it. */
 void sf_mapping_prefetch(const struct sf_mapping *mapping, uint64_t offset, uint64_t bytes);
+/* Tells the kernel that little of the file will be read, here and there: only what is touched or
+ * prefetched. */
+void sf_mapping_sparse(const struct sf_mapping *mapping);
 /* Addresses for a file that is not there (any more): no memory behind them, touching them ends the
  * process. End with sf_unmap. */
 int sf_mapping_reserve(struct sf_mapping *out, uint64_t bytes, struct sf_err *err);

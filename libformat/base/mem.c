@@ -31,6 +31,14 @@ void *sf_alloc(uint64_t bytes)
     return ptr;
 }
 
+/* calloc knows that fresh pages are zero already. */
+void *sf_alloc_lazy(uint64_t bytes)
+{
+    if (bytes > SIZE_MAX / 2 || must_fail())
+        return NULL;
+    return calloc(1, bytes ? (size_t)bytes : 1);
+}
+
 void sf_free(void *ptr)
 {
     free(ptr);

@@ -19,6 +19,8 @@ extern "C" {
  * The caller frees with sf_free. */
 enum { SF_ALLOC_ALIGN = 64 };
 void *sf_alloc(uint64_t bytes);
+/* The same on 16 bytes only; a large one costs nothing where it is not touched. Also for sf_free. */
+void *sf_alloc_lazy(uint64_t bytes);
 void sf_free(void *ptr); /* NULL is welcome */
 
 /* sf_alloc with the error filled in: "cannot allocate N bytes for <what>". */

@@ -20,14 +20,51 @@ struct sf_map {
     struct container_index index;
     struct container_metadata metadata;
     struct sf_container_info info;
+    uint64_t unread; /* bit of each section type that a glance leaves */
 };
+
+static bool is_unread(const struct sf_map *map, uint32_t type)
+{
+    return type < 64 && map->unread >> type & 1;
+}
+
+/* One request each for what a look needs; the kernel's own reading ahead may be megabytes. */
+static void prefetch(const struct sf_map *map)
+{
+    static const uint32_t types[] = {SECTION_INDEX, SECTION_METADATA, SECTION_CHECKSUMS};
+    enum { DIRECTORY_BYTES = 64 << 10 }; /* the metadata's frames lie behind its directory */
+    for (size_t i = 0; i < sizeof types / sizeof types[0]; i++) {
+        const struct header_section *s = header_find(&map->header, types[i]);
+        uint64_t bytes = s->bytes;
+        if (is_unread(map, types[i]) && bytes > DIRECTORY_BYTES)
+            bytes = types[i] == SECTION_METADATA ? DIRECTORY_BYTES : 0;
+        sf_mapping_prefetch(&map->file, s->offset, bytes);
+    }
+}
+
+/* What is not needed for a look and would be more than a look. The index is: views are made of it. */
+static void leave_large(struct sf_map *map)
+{
+    static const uint32_t types[] = {SECTION_METADATA, SECTION_CHECKSUMS, SECTION_SHA256,
+                                     SECTION_SIGNATURE};
+    uint64_t bytes = HEADER_BYTES + header_find(&map->header, SECTION_INDEX)->bytes;
+    for (size_t i = 0; i < sizeof types / sizeof types[0]; i++) {
+        const struct header_section *s = header_find(&map->header, types[i]);
+        if (!s)
+            continue;
+        if (s->bytes > SF_GLANCE_BYTES || bytes + s->bytes > SF_GLANCE_BYTES)
+            map->unread |= (uint64_t)1 << s->type;
+        else
+            bytes += s->bytes;
+    }
+}
 
 /* Every section but the payload, whose chunks have checksums of their own; unknown ones too. */
 static int check_hashes(const struct sf_map *map, struct sf_err *err)
 {
     for (int i = 0; i < map->header.sections; i++) {
         const struct header_section *s = &map->header.section[i];
-        if (s->type == SECTION_PAYLOAD)
+        if (s->type == SECTION_PAYLOAD || is_unread(map, s->type))
             continue;
         struct sf_hash128 got = sf_hash128(map->file.data + s->offset, s->bytes);
         char name[32];
@@ -49,6 +86,8 @@ static int check_identity(const struct sf_map *map, struct sf_err *err)
     if (checksums->bytes / 8 != map->index.chunks)
         return sf_fail(err, SF_EFORMAT, "checksums: %llu bytes, %llu chunks need 8 each",
                        (unsigned long long)checksums->bytes, (unsigned long long)map->index.chunks);
+    if (map->unread)
+        return SF_OK; /* it is a hash over all of them */
     int code = container_identity(&got, map->file.data + index->offset, index->bytes,
                                   map->file.data + checksums->offset, checksums->bytes,
                                   &map->metadata, err);
@@ -87,11 +126,13 @@ static void fill_info(struct sf_map *map)
         .chunk_bytes = (uint32_t)1 << map->header.chunk_log2,
         .tensors = map->index.entries,
         .extents = map->index.extents,
-        .files = map->metadata.files};
+        .files = map->metadata.files,
+        .checksums_unread = is_unread(map, SECTION_CHECKSUMS),
+        .metadata_unread = is_unread(map, SECTION_METADATA)};
     hash128_put(map->info.identity, map->header.identity);
 }
 
-int sf_map_open(struct sf_map **out, const char *path, struct sf_err *err)
+static int open_map(struct sf_map **out, const char *path, bool glance, struct sf_err *err)
 {
     struct sf_map *map = sf_alloc(sizeof *map);
     if (!map)
@@ -101,9 +142,15 @@ int sf_map_open(struct sf_map **out, const char *path, struct sf_err *err)
         sf_map_close(map);
         return code;
     }
+    if (glance)
+        sf_mapping_sparse(&map->file);
     map->path = sf_arena_strdup(&map->arena, path);
     code = map->path ? header_decode(&map->header, map->file.data, map->file.bytes, err)
                      : sf_fail(err, SF_ENOMEM, "cannot allocate its name");
+    if (code == SF_OK && glance) {
+        leave_large(map);
+        prefetch(map);
+    }
     if (code == SF_OK)
         code = read_sections(map, err);
     if (code != SF_OK) {
@@ -114,6 +161,16 @@ int sf_map_open(struct sf_map **out, const char *path, struct sf_err *err)
     fill_info(map);
     *out = map;
     return SF_OK;
+}
+
+int sf_map_open(struct sf_map **out, const char *path, struct sf_err *err)
+{
+    return open_map(out, path, false, err);
+}
+
+int sf_map_open_glance(struct sf_map **out, const char *path, struct sf_err *err)
+{
+    return open_map(out, path, true, err);
 }
 
 void sf_map_close(struct sf_map *map)

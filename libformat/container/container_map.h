@@ -19,6 +19,11 @@ struct sf_map; /* owns the mapping */
  * SF_ENOENT: no such file. SF_EFORMAT: the bytes make no container. SF_EUNSUPPORTED: a newer major
  * version or an unknown incompatible feature. SF_EDAMAGED: a section's hash does not match. */
 int sf_map_open(struct sf_map **out, const char *path, struct sf_err *err);
+/* For a look at a large file: the same, but checksums and metadata are hashed only as far as that
+ * and the index together stay within SF_GLANCE_BYTES; info tells what was left. Their structure is
+ * checked all the same, and a carried file's own hash when it is read. */
+enum { SF_GLANCE_BYTES = 2 << 20 };
+int sf_map_open_glance(struct sf_map **out, const char *path, struct sf_err *err);
 void sf_map_close(struct sf_map *map); /* NULL is welcome */
 
 const char *sf_map_path(const struct sf_map *map);
@@ -29,6 +34,7 @@ struct sf_container_info {
     uint32_t extent_align, chunk_bytes;
     int64_t tensors, extents, files;
     unsigned char identity[16]; /* hash over uncompressed content: equal models, equal identity */
+    bool checksums_unread, metadata_unread; /* by a glance: their hashes were not compared */
 };
 const struct sf_container_info *sf_map_info(const struct sf_map *map);
 const struct sf_summary *sf_map_summary(const struct sf_map *map);

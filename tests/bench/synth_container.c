@@ -9,9 +9,11 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "libformat/base/bytes.h"
 #include "libformat/base/file.h"
 #include "libformat/base/jobs.h"
 #include "libformat/base/mem.h"
+#include "libformat/codec/frame.h"
 #include "libformat/codec/halves.h"
 #include "libformat/codec/nf4.h"
 #include "libformat/convert/convert_plan.h"
@@ -44,6 +46,8 @@ struct run {
     struct synth_geometry geometry;
     const char *directory; /* of the hollow checkpoint */
     double skew;
+    bool hollow;       /* leave the payload unwritten */
+    const char *carry; /* a file to carry as tokenizer.json, or NULL */
     struct sf_model_spec spec;
     struct sf_hf_index *index;
     struct sf_convert_plan plan;
@@ -188,6 +192,23 @@ static int make_unit(void *context, int64_t index, int worker, struct sf_err *er
     return sf_writer_put(r->writer, u->extent, u->offset, buffer, u->bytes, err);
 }
 
+/* A unit of zeros that is not written: the file keeps a hole there, which a disk need not hold. */
+static int leave_unit(void *context, int64_t index, int worker, struct sf_err *err)
+{
+    struct run *r = context;
+    const struct unit *u = &r->unit[index];
+    const struct sf_extent *x = sf_layout_extent_at(r->plan.layout, u->extent);
+    uint64_t chunk_bytes = sf_layout_chunk_bytes(r->plan.layout), chunk = u->offset / chunk_bytes;
+    unsigned char *checksum = r->buffer[worker];
+    static const unsigned char zeros[1 << 20];
+    uint64_t chunks = 0;
+    for (uint64_t at = 0; at < u->bytes; at += chunk_bytes, chunks++) {
+        uint64_t left = u->bytes - at < chunk_bytes ? u->bytes - at : chunk_bytes;
+        sf_put_u64(checksum + 8 * chunks, sf_hash64(zeros, left, x->first_chunk + chunk + chunks));
+    }
+    return sf_writer_restore(r->writer, u->extent, u->offset, u->bytes, checksum, err);
+}
+
 static int cut_units(struct run *r, int threads, struct sf_err *err)
 {
     int64_t extents = sf_layout_extent_count(r->plan.layout);
@@ -223,6 +244,12 @@ static int commit(struct run *r, struct sf_err *err)
                                  .parameters_text = r->plan.parameters_text};
     struct sf_writer *writer = r->writer;
     int code = sf_writer_add_file(writer, "config.json", r->config, r->config_bytes, err);
+    char *text;
+    uint64_t bytes;
+    if (!code && r->carry)
+        code = sf_read_file(&text, &bytes, &r->arena, r->carry, 1u << 30, err);
+    if (!code && r->carry)
+        code = sf_writer_add_file(writer, "tokenizer.json", text, bytes, err);
     if (code)
         return code;
     r->writer = NULL;
@@ -240,7 +267,7 @@ static int write_container(struct run *r, const char *path, int threads, struct 
     if (!code)
         code = cut_units(r, threads, err);
     if (!code)
-        code = sf_jobs_run(make_unit, r, r->units, threads, err);
+        code = sf_jobs_run(r->hollow ? leave_unit : make_unit, r, r->units, threads, err);
     if (!code)
         code = commit(r, err);
     if (code)
@@ -274,6 +301,8 @@ int main(int argc, char **argv)
         {"vocabulary", 0, TOOL_INT, &g->vocabulary, "N", "rows of embedding and head (202048)"},
         {"seed", 0, TOOL_INT, &seed, "N", "seed (1)"},
         {"skew", 0, TOOL_DOUBLE, &run.skew, "X", "makes each router's row 0 X times larger (1)"},
+        {"hollow", 0, TOOL_FLAG, &run.hollow, "", "zeros that are not written: a file with holes"},
+        {"carry", 0, TOOL_STRING, &run.carry, "FILE", "carried as tokenizer.json"},
         {"threads", 0, TOOL_INT, &threads, "N", "threads (all processors)"},
     };
     struct tool_args args = {.program = PROGRAM,

@@ -191,7 +191,11 @@ static void expect_chunk(const struct spec_range *range, uint64_t offset)
 static void expect_inspect(const struct spec_range *range, uint64_t offset)
 {
     struct spec_output got = spec_run(inspect, "verify", path, NULL);
-    const char *text = behind(got.data, "damaged: ");
+    char place[96];
+    snprintf(place, sizeof place,
+             "damaged: bytes %llu..%llu of the file: ", (unsigned long long)range->begin,
+             (unsigned long long)range->end);
+    const char *text = behind(got.data, place);
     if (got.status != 1 || !text || !names_chunk(text, range, "\n"))
         spec_die("byte %llu: scout-inspect verify exits with %d and says \"%s\"",
                  (unsigned long long)offset, got.status, got.data);

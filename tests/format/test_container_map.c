@@ -572,6 +572,68 @@ START_TEST(test_random_patches)
 }
 END_TEST
 
+/* ---- a glance ---- */
+
+enum { LARGE_FILE = SF_GLANCE_BYTES + 4096 };
+
+/* The fixture with a carried file that zstd cannot make small. */
+static struct patch with_large_file(void)
+{
+    static unsigned char noise[LARGE_FILE];
+    struct scout_random random = {7};
+    struct sf_layout *layout = fixture_layout(&arena);
+    struct sf_writer *writer;
+    for (int i = 0; i < LARGE_FILE; i++)
+        noise[i] = (unsigned char)scout_random_u64(&random);
+    assert_ok(sf_writer_open(&writer, path, layout, &err), err);
+    for (int64_t x = 0; x < sf_layout_extent_count(layout); x++)
+        if (sf_layout_extent_at(layout, x)->kind != SF_EXTENT_SHARED)
+            assert_ok(sf_writer_put(writer, x, 0, fixture_extent(&arena, layout, x),
+                                    sf_layout_extent_at(layout, x)->bytes, &err),
+                      err);
+    assert_ok(sf_writer_add_file(writer, "noise", noise, LARGE_FILE, &err), err);
+    assert_ok(sf_writer_commit(writer, &fixture_summary, &err), err);
+    return patch_load(path);
+}
+
+/* Small files are read whole; of a large one a glance leaves the metadata's hash, and says so. What
+ * it does read it still refuses when damaged, and a carried file has a hash of its own. */
+START_TEST(test_glance)
+{
+    struct sf_map *map;
+    uint64_t bytes;
+    char *text;
+    patch_save(&good, path);
+    assert_ok(sf_map_open_glance(&map, path, &err), err);
+    ck_assert(!sf_map_info(map)->metadata_unread && !sf_map_info(map)->checksums_unread);
+    sf_map_close(map);
+    struct patch large = with_large_file();
+    assert_ok(sf_map_open(&map, path, &err), err);
+    ck_assert(!sf_map_info(map)->metadata_unread);
+    sf_map_close(map);
+    assert_ok(sf_map_open_glance(&map, path, &err), err);
+    ck_assert(sf_map_info(map)->metadata_unread && !sf_map_info(map)->checksums_unread);
+    ck_assert_int_eq(sf_map_info(map)->tensors, sf_layout_entry_count(fixture_layout(&arena)));
+    assert_ok(sf_map_read_file(&text, &bytes, map, "noise", &arena, &err), err);
+    ck_assert_uint_eq(bytes, LARGE_FILE);
+    sf_map_close(map);
+
+    unsigned char *metadata = patch_section(&large, SECTION_METADATA, &bytes);
+    metadata[bytes / 2] ^= 1; /* inside the frame */
+    patch_save(&large, path);
+    assert_fails(sf_map_open(&map, path, &err), SF_EDAMAGED, "metadata: hash mismatch", err);
+    assert_ok(sf_map_open_glance(&map, path, &err), err);
+    int code = sf_map_read_file(&text, &bytes, map, "noise", &arena, &err);
+    ck_assert_msg(code == SF_EDAMAGED || code == SF_EFORMAT, "a damaged file was read: %d", code);
+    sf_map_close(map);
+    metadata[bytes / 2] ^= 1;
+    patch_section(&large, SECTION_INDEX, &bytes)[40] ^= 1;
+    patch_save(&large, path);
+    assert_fails(sf_map_open_glance(&map, path, &err), SF_EDAMAGED, "index: hash mismatch", err);
+    patch_free(&large);
+}
+END_TEST
+
 static Suite *container_map_suite(void)
 {
     Suite *suite = suite_create("container_map");
@@ -591,6 +653,7 @@ static Suite *container_map_suite(void)
     tcase_add_loop_test(tc, test_metadata_refusals, 0, METADATA_CASES);
     tcase_add_test(tc, test_carried_files);
     tcase_add_loop_test(tc, test_random_patches, 0, 4);
+    tcase_add_test(tc, test_glance);
     suite_add_tcase(suite, tc);
     return suite;
 }
