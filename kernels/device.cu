@@ -117,7 +117,10 @@ extern "C" void sk_device_free(void *memory)
 extern "C" int sk_device_write(void *device_memory, const void *host, uint64_t bytes,
                                struct sf_err *err)
 {
+    /* From pageable memory the call alone returns when the bytes are staged: other streams would
+     * race with their way to the device. */
     SK_CUDA(cudaMemcpy(device_memory, host, bytes, cudaMemcpyHostToDevice), err);
+    SK_CUDA(cudaStreamSynchronize(cudaStreamLegacy), err);
     return SF_OK;
 }
 

@@ -1,5 +1,6 @@
 #include "tests/train/parity.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -172,9 +173,46 @@ static bool is_input(const char *name)
     return !strcmp(name, "inv_freq") || !strcmp(name, "input_ids") || !strcmp(name, "labels");
 }
 
+static int64_t best_of(const float *logits, int64_t experts)
+{
+    int64_t best = 0;
+    for (int64_t e = 1; e < experts; e++)
+        best = logits[e] > logits[best] ? e : best;
+    return best;
+}
+
+static void count_flips(struct parity_result *out, const struct sf_tensor *got,
+                        const struct sf_tensor *want)
+{
+    int64_t experts = want->shape.dim[1];
+    for (int64_t row = 0; row < want->shape.dim[0]; row++) {
+        const float *ours = (const float *)got->data + row * experts;
+        const float *theirs = (const float *)want->data + row * experts;
+        int64_t mine = best_of(ours, experts), right = best_of(theirs, experts);
+        double lead = ((double)theirs[right] - theirs[mine]) / fabs((double)theirs[right]);
+        out->flips += mine != right;
+        out->widest_flip = lead > out->widest_flip ? lead : out->widest_flip;
+    }
+}
+
+struct sums { /* of squares, over all gradients */
+    double error, norm;
+};
+
+static void add_squares(struct sums *sums, const struct sf_tensor *got,
+                        const struct sf_tensor *want)
+{
+    const float *a = got->data, *b = want->data;
+    for (uint64_t i = 0; i < got->bytes / sizeof *a; i++) {
+        sums->error += ((double)a[i] - b[i]) * ((double)a[i] - b[i]);
+        sums->norm += (double)b[i] * b[i];
+    }
+}
+
 void parity_compare(struct parity_result *out, const struct parity *p,
                     const struct sft_probe *probe)
 {
+    struct sums sums = {0};
     *out = (struct parity_result){0};
     for (int64_t i = 0; i < sf_safetensors_count(p->reference); i++) {
         const struct sf_named_tensor *want = sf_safetensors_at(p->reference, i);
@@ -192,7 +230,12 @@ void parity_compare(struct parity_result *out, const struct parity *p,
             out->name[group] = want->name;
         }
         out->compared++;
+        if (group == PARITY_ROUTER)
+            count_flips(out, got, &want->tensor);
+        if (group == PARITY_GRAD)
+            add_squares(&sums, got, &want->tensor);
     }
+    out->gradients = sums.norm > 0 ? sqrt(sums.error / sums.norm) : 0;
 }
 
 void parity_print(const char *what, const struct parity_result *result)
@@ -201,5 +244,10 @@ void parity_print(const char *what, const struct parity_result *result)
     for (int g = 0; g < PARITY_GROUPS; g++)
         if (result->name[g])
             printf(", %s %.2g", parity_group_name[g], result->worst[g]);
+    if (result->gradients > 0)
+        printf(", all gradients %.2g", result->gradients);
+    if (result->flips)
+        printf(", %lld tokens to another expert, by up to %.2g", (long long)result->flips,
+               result->widest_flip);
     printf("\n");
 }

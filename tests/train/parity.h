@@ -41,6 +41,11 @@ struct parity_result {
     double worst[PARITY_GROUPS]; /* relative error, worst of the group */
     const char *name[PARITY_GROUPS];
     int64_t compared;
+    double gradients; /* relative error of all gradients as one vector */
+    /* Tokens that went to another expert than the reference's, and how close the widest of these
+     * choices was: the reference's lead over our expert, relative to its largest logit. */
+    int64_t flips;
+    double widest_flip;
 };
 /* Every tensor of the reference but inv_freq, input_ids and labels must be among ours, same shape.
  */

@@ -7,13 +7,15 @@
 
 #include "tests/support/support.h"
 
-/* float32: rounding. bfloat16: losses within 1 %, gradients within 3 %; what leads there is shown by
- * the same measure. */
+/* float32: rounding. bfloat16: losses within 1 %, gradients within 3 %; what leads there is held to the
+ * same. Where bfloat16 breaks a near-tie of the router the other way, a token's expert is another one,
+ * and so are all gradients behind it: then all of them together are held to the bar, not each. */
 static const double bar[PARITY_GROUPS] = {[PARITY_HIDDEN] = WHERE(1e-5, 3e-2),
                                           [PARITY_ROUTER] = WHERE(1e-5, 3e-2),
                                           [PARITY_LOGITS] = WHERE(1e-5, 3e-2),
                                           [PARITY_LOSS] = WHERE(1e-5, 1e-2),
                                           [PARITY_GRAD] = WHERE(1e-5, 3e-2)};
+static const double near_tie = WHERE(0, 1e-2);
 static const char *const preset[] = {"scout", "scout_base", "maverick"};
 static const char *const variant[] = {"base", "lora_linear"};
 enum { PRESETS = 3, VARIANTS = 2 };
@@ -21,7 +23,10 @@ enum { PRESETS = 3, VARIANTS = 2 };
 static void check_within_bar(const char *what, const struct parity_result *r)
 {
     parity_print(what, r);
-    for (int g = 0; g < PARITY_GROUPS; g++)
+    ck_assert_msg(r->flips == 0 || r->widest_flip <= near_tie,
+                  "%s: a token went to an expert that is behind by %.3g", what, r->widest_flip);
+    ck_assert_double_le(r->gradients, bar[PARITY_GRAD]);
+    for (int g = 0; g < PARITY_GROUPS - (r->flips > 0); g++)
         ck_assert_msg(r->worst[g] <= bar[g], "%s: %s is off by %.3g, %.1f times the bar", what,
                       r->name[g] ? r->name[g] : "?", r->worst[g], r->worst[g] / bar[g]);
 }
