@@ -166,13 +166,12 @@ uint64_t sk_linear_backward_measure_cuda(const void *args, int threads)
     return lay_out(NULL, backward_lora(a), a->rows).bytes;
 }
 
-/* u = scale * dy B, then what LoRA gives to dx: u A. */
-static int backward_group_lora(struct sk_ctx *ctx, const struct sk_linear_backward *a,
-                               const struct room *room, int64_t group, struct span rows,
-                               struct sf_err *err)
+/* u = scale * dy B. */
+static int backward_group_u(struct sk_ctx *ctx, const struct sk_linear_backward *a,
+                            const struct room *room, int64_t group, struct span rows,
+                            struct sf_err *err)
 {
-    uint16_t *u = room->u + rows.first * a->rank;
-    struct sk_gemm up = {.c = u,
+    struct sk_gemm up = {.c = room->u + rows.first * a->rank,
                          .a = (const uint16_t *)a->dy + rows.first * a->y_stride,
                          .b = room->b + group * a->out * a->rank,
                          .c_stride = a->rank,
@@ -182,21 +181,7 @@ static int backward_group_lora(struct sk_ctx *ctx, const struct sk_linear_backwa
                          .n = a->rank,
                          .k = a->out,
                          .alpha = a->scale};
-    int code = sk_gemm_cuda(ctx, &up, err);
-    if (code || !a->dx)
-        return code;
-    struct sk_gemm down = {.c = (uint16_t *)a->dx + rows.first * a->in,
-                           .a = u,
-                           .b = room->a + group * a->rank * a->in,
-                           .c_stride = a->in,
-                           .a_stride = a->rank,
-                           .b_stride = a->in,
-                           .m = rows.count,
-                           .n = a->in,
-                           .k = a->rank,
-                           .alpha = 1,
-                           .beta = a->accumulate_dx ? 1 : 0};
-    return sk_gemm_cuda(ctx, &down, err);
+    return sk_gemm_cuda(ctx, &up, err);
 }
 
 /* da += u^T x, db += scale * dy^T t: sums over the group's rows, in float32. */
@@ -234,6 +219,25 @@ static int backward_group_gradients(struct sk_ctx *ctx, const struct sk_linear_b
     return code ? code : sk_gemm_cuda(ctx, &da, err);
 }
 
+/* What LoRA gives to dx: u A. */
+static int backward_group_lora_dx(struct sk_ctx *ctx, const struct sk_linear_backward *a,
+                                  const struct room *room, int64_t group, struct span rows,
+                                  struct sf_err *err)
+{
+    struct sk_gemm down = {.c = (uint16_t *)a->dx + rows.first * a->in,
+                           .a = room->u + rows.first * a->rank,
+                           .b = room->a + group * a->rank * a->in,
+                           .c_stride = a->in,
+                           .a_stride = a->rank,
+                           .b_stride = a->in,
+                           .m = rows.count,
+                           .n = a->in,
+                           .k = a->rank,
+                           .alpha = 1,
+                           .beta = a->accumulate_dx ? 1 : 0};
+    return sk_gemm_cuda(ctx, &down, err);
+}
+
 static int backward_group_dx(struct sk_ctx *ctx, const struct sk_linear_backward *a,
                              const struct room *room, int64_t group, struct span rows,
                              struct sf_err *err)
@@ -250,6 +254,23 @@ static int backward_group_dx(struct sk_ctx *ctx, const struct sk_linear_backward
     return sk_matrix_product_cuda(ctx, &product, err);
 }
 
+/* In the order in which they read the same: u and db dy, da x, and then what writes dx. */
+static int backward_group(struct sk_ctx *ctx, const struct sk_linear_backward *a,
+                          const struct room *room, int64_t group, struct span rows,
+                          struct sf_err *err)
+{
+    int code = SF_OK;
+    if (a->a)
+        code = backward_group_u(ctx, a, room, group, rows, err);
+    if (!code && a->a)
+        code = backward_group_gradients(ctx, a, room, group, rows, err);
+    if (!code && a->a && a->dx)
+        code = backward_group_lora_dx(ctx, a, room, group, rows, err);
+    if (!code && a->dx)
+        code = backward_group_dx(ctx, a, room, group, rows, err);
+    return code;
+}
+
 int sk_linear_backward_cuda(struct sk_ctx *ctx, const void *args, struct sf_err *err)
 {
     const struct sk_linear_backward *a = args;
@@ -261,14 +282,8 @@ int sk_linear_backward_cuda(struct sk_ctx *ctx, const void *args, struct sf_err 
         code = wait_groups(ctx, a->offsets, a->host_offsets, a->groups, a->rows, err);
     for (int64_t group = 0; !code && group < a->groups; group++) {
         struct span rows = group_rows(a->offsets, a->host_offsets, group, a->rows);
-        if (rows.count == 0)
-            continue;
-        if (a->a)
-            code = backward_group_lora(ctx, a, &room, group, rows, err);
-        if (!code && a->a)
-            code = backward_group_gradients(ctx, a, &room, group, rows, err);
-        if (!code && a->dx)
-            code = backward_group_dx(ctx, a, &room, group, rows, err);
+        if (rows.count > 0)
+            code = backward_group(ctx, a, &room, group, rows, err);
     }
     return code;
 }
