@@ -2,44 +2,16 @@
 
 #include <string.h>
 
+#include "kernels/branches_cuda.h"
 #include "kernels/cuda_call.h"
 #include "kernels/cuda_private.h"
 #include "kernels/cuda_table.h"
+#include "kernels/gemm_cuda.h"
 #include "libformat/base/mem.h"
 
-enum {
-    BLAS_WORKSPACE = 32 << 20, /* what NVIDIA recommends for Hopper; less makes products slower */
-    SMALL_PAGE = 256
-};
+enum { SMALL_PAGE = 256 };
 
 /* ---- life ---- */
-
-static int check_blas(cublasStatus_t status, const char *call, struct sf_err *err)
-{
-    if (status == CUBLAS_STATUS_SUCCESS)
-        return SF_OK;
-    return sf_fail(err, status == CUBLAS_STATUS_ALLOC_FAILED ? SF_ENOMEM : SF_ECUDA, "%s: %s", call,
-                   cublasGetStatusString(status));
-}
-
-/* Our own workspace: the same memory, and so the same products, in every run. */
-static int start_blas(struct sk_cuda *cuda, struct sf_err *err)
-{
-    int code = sk_device_alloc(&cuda->blas_workspace, BLAS_WORKSPACE, "cuBLAS", err);
-    if (!code)
-        code = check_blas(cublasCreate(&cuda->blas), "cublasCreate", err);
-    if (!code)
-        code = check_blas(cublasSetStream(cuda->blas, cuda->stream), "cublasSetStream", err);
-    if (!code)
-        code = check_blas(cublasSetWorkspace(cuda->blas, cuda->blas_workspace, BLAS_WORKSPACE),
-                          "cublasSetWorkspace", err);
-    /* Where a sum is split, its parts stay float32 until they are added. */
-    if (!code)
-        code = check_blas(
-            cublasSetMathMode(cuda->blas, CUBLAS_MATH_DISALLOW_REDUCED_PRECISION_REDUCTION),
-            "cublasSetMathMode", err);
-    return code;
-}
 
 static int start(struct sk_cuda *cuda, const struct sk_device *device, struct sf_err *err)
 {
@@ -63,7 +35,8 @@ static int start(struct sk_cuda *cuda, const struct sk_device *device, struct sf
         return code;
     cuda->fault = fault;
     SK_CUDA(cudaMemset(cuda->fault, 0, SMALL_PAGE), err);
-    return start_blas(cuda, err);
+    code = sk_blas_start(cuda, err);
+    return code ? code : sk_branches_start(cuda, err);
 }
 
 int sk_cuda_start(struct sk_ctx *ctx, const struct sk_device *device, int threads,
@@ -90,9 +63,8 @@ void sk_cuda_stop(struct sk_ctx *ctx)
         cudaStreamSynchronize(cuda->copies);
     if (cuda->stream)
         cudaStreamSynchronize(cuda->stream);
-    if (cuda->blas)
-        cublasDestroy(cuda->blas);
-    sk_device_free(cuda->blas_workspace);
+    sk_branches_stop(cuda);
+    sk_blas_stop(cuda);
     sk_device_free(cuda->fault);
     if (cuda->counts)
         cudaEventDestroy(cuda->counts);
@@ -113,7 +85,7 @@ void sk_cuda_stop(struct sk_ctx *ctx)
 
 uint64_t sk_cuda_bytes(void)
 {
-    return BLAS_WORKSPACE + SMALL_PAGE;
+    return sk_blas_bytes() + sk_branches_bytes() + SMALL_PAGE;
 }
 
 int sk_cuda_wait_counts(struct sk_ctx *ctx, struct sf_err *err)

@@ -27,7 +27,9 @@ struct sk_cuda {
     bool counts_pending;    /* nobody has waited for it yet */
     cudaStream_t copies;    /* of transfers, beside the ops */
     cudaEvent_t transfer_from, transfer_done[SK_TRANSFER_SLOTS];
-    cudaEvent_t staged;     /* recorded behind the copy of embedding rows */
+    cudaEvent_t staged;       /* recorded behind the copy of embedding rows */
+    struct sk_branch *branch; /* branches_cuda.h */
+    cudaEvent_t forked;
     int multiprocessors, major, minor;
 };
 

@@ -4,6 +4,47 @@
 
 #include "kernels/cuda_private.h"
 
+enum { WORKSPACE = 32 << 20 }; /* what NVIDIA recommends for Hopper; less makes products slower */
+
+uint64_t sk_blas_bytes(void)
+{
+    return WORKSPACE;
+}
+
+static int check_blas(cublasStatus_t status, const char *call, struct sf_err *err)
+{
+    if (status == CUBLAS_STATUS_SUCCESS)
+        return SF_OK;
+    return sf_fail(err, status == CUBLAS_STATUS_ALLOC_FAILED ? SF_ENOMEM : SF_ECUDA, "%s: %s", call,
+                   cublasGetStatusString(status));
+}
+
+/* Our own workspace: the same memory, and so the same products, in every run. */
+int sk_blas_start(struct sk_cuda *cuda, struct sf_err *err)
+{
+    int code = sk_device_alloc(&cuda->blas_workspace, WORKSPACE, "cuBLAS", err);
+    if (!code)
+        code = check_blas(cublasCreate(&cuda->blas), "cublasCreate", err);
+    if (!code)
+        code = check_blas(cublasSetStream(cuda->blas, cuda->stream), "cublasSetStream", err);
+    if (!code)
+        code = check_blas(cublasSetWorkspace(cuda->blas, cuda->blas_workspace, WORKSPACE),
+                          "cublasSetWorkspace", err);
+    /* Where a sum is split, its parts stay float32 until they are added. */
+    if (!code)
+        code = check_blas(
+            cublasSetMathMode(cuda->blas, CUBLAS_MATH_DISALLOW_REDUCED_PRECISION_REDUCTION),
+            "cublasSetMathMode", err);
+    return code;
+}
+
+void sk_blas_stop(struct sk_cuda *cuda)
+{
+    if (cuda->blas)
+        cublasDestroy(cuda->blas);
+    sk_device_free(cuda->blas_workspace);
+}
+
 static bool fits(const struct sk_gemm *g)
 {
     return g->m <= INT_MAX && g->n <= INT_MAX && g->k <= INT_MAX && g->c_stride <= INT_MAX &&

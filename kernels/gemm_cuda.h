@@ -28,6 +28,12 @@ struct sk_gemm {
 };
 int sk_gemm_cuda(struct sk_ctx *ctx, const struct sk_gemm *g, struct sf_err *err);
 
+/* A handle of cuBLAS on cuda->stream, with a workspace of its own (so many bytes of device memory). */
+struct sk_cuda;
+int sk_blas_start(struct sk_cuda *cuda, struct sf_err *err);
+void sk_blas_stop(struct sk_cuda *cuda);
+uint64_t sk_blas_bytes(void);
+
 #ifdef __cplusplus
 }
 #endif

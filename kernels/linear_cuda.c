@@ -1,14 +1,15 @@
 #include "kernels/linear.h"
 
+#include "kernels/branches_cuda.h"
 #include "kernels/cuda_private.h"
 #include "kernels/cuda_table.h"
 #include "kernels/gemm_cuda.h"
 #include "kernels/nf4_cuda.h"
 #include "kernels/product_cuda.h"
 
-/* A workspace: W expanded, A and B of all groups rounded to bfloat16, packed, and u = scale * dy B. */
+/* A workspace: W expanded (one for each branch that groups run on), A and B of all groups rounded to bfloat16, packed, and u = scale * dy B. */
 struct room {
-    uint16_t *weights, *a, *b, *u;
+    uint16_t *weights[SK_BRANCHES], *a, *b, *u;
     uint64_t bytes;
 };
 
@@ -22,7 +23,8 @@ static struct room lay_out(void *workspace, struct lora l, int64_t u_rows)
     struct room room = {0};
     uint64_t a = (uint64_t)l.groups * (uint64_t)l.rank * (uint64_t)l.in;
     uint64_t b = (uint64_t)l.groups * (uint64_t)l.rank * (uint64_t)l.out;
-    room.weights = sk_carve(&carver, sk_product_scratch(l.out, l.in));
+    for (int i = 0; i < (l.groups > 1 ? SK_BRANCHES : 1); i++)
+        room.weights[i] = sk_carve(&carver, sk_product_scratch(l.out, l.in));
     room.a = sk_carve(&carver, a * sizeof *room.a);
     room.b = sk_carve(&carver, b * sizeof *room.b);
     room.u = sk_carve(&carver, (uint64_t)u_rows * (uint64_t)l.rank * sizeof *room.u);
@@ -69,6 +71,27 @@ static struct span group_rows(const int32_t *offsets, const int32_t *host_offset
     if (!offsets)
         return (struct span){0, rows};
     return (struct span){host_offsets[group], host_offsets[group + 1] - host_offsets[group]};
+}
+
+static int branch_of(int64_t group)
+{
+    return (int)(group % SK_BRANCHES);
+}
+
+/* Where a group's work goes: groups share the device by branches, one alone has the stream. */
+static struct sk_ctx *ctx_of(struct sk_ctx *ctx, int64_t group, int64_t groups)
+{
+    return groups > 1 ? sk_branch(ctx, branch_of(group)) : ctx;
+}
+
+static int fork_groups(struct sk_ctx *ctx, int64_t groups, struct sf_err *err)
+{
+    return groups > 1 ? sk_branches_fork(ctx, err) : SF_OK;
+}
+
+static int join_groups(struct sk_ctx *ctx, int64_t groups, struct sf_err *err)
+{
+    return groups > 1 ? sk_branches_join(ctx, err) : SF_OK;
 }
 
 /* ---- forward ---- */
@@ -127,7 +150,7 @@ static int forward_group(struct sk_ctx *ctx, const struct sk_linear_forward *a,
     struct sk_product product = {.to = (uint16_t *)a->y + rows.first * a->y_stride,
                                  .from = (const uint16_t *)a->x + rows.first * a->in,
                                  .w = &a->w[group],
-                                 .scratch = room->weights,
+                                 .scratch = room->weights[branch_of(group)],
                                  .to_stride = a->y_stride,
                                  .from_stride = a->in,
                                  .rows = rows.count,
@@ -144,12 +167,14 @@ int sk_linear_forward_cuda(struct sk_ctx *ctx, const void *args, struct sf_err *
              : SF_OK;
     if (!code)
         code = wait_groups(ctx, a->offsets, a->host_offsets, a->groups, a->rows, err);
+    if (!code)
+        code = fork_groups(ctx, a->groups, err);
     for (int64_t group = 0; !code && group < a->groups; group++) {
         struct span rows = group_rows(a->offsets, a->host_offsets, group, a->rows);
         if (rows.count > 0)
-            code = forward_group(ctx, a, &room, group, rows, err);
+            code = forward_group(ctx_of(ctx, group, a->groups), a, &room, group, rows, err);
     }
-    return code;
+    return code ? code : join_groups(ctx, a->groups, err);
 }
 
 /* ---- backward ---- */
@@ -245,7 +270,7 @@ static int backward_group_dx(struct sk_ctx *ctx, const struct sk_linear_backward
     struct sk_product product = {.to = (uint16_t *)a->dx + rows.first * a->in,
                                  .from = (const uint16_t *)a->dy + rows.first * a->y_stride,
                                  .w = &a->w[group],
-                                 .scratch = room->weights,
+                                 .scratch = room->weights[branch_of(group)],
                                  .to_stride = a->in,
                                  .from_stride = a->y_stride,
                                  .rows = rows.count,
@@ -280,10 +305,12 @@ int sk_linear_backward_cuda(struct sk_ctx *ctx, const void *args, struct sf_err 
              : SF_OK;
     if (!code)
         code = wait_groups(ctx, a->offsets, a->host_offsets, a->groups, a->rows, err);
+    if (!code)
+        code = fork_groups(ctx, a->groups, err);
     for (int64_t group = 0; !code && group < a->groups; group++) {
         struct span rows = group_rows(a->offsets, a->host_offsets, group, a->rows);
         if (rows.count > 0)
-            code = backward_group(ctx, a, &room, group, rows, err);
+            code = backward_group(ctx_of(ctx, group, a->groups), a, &room, group, rows, err);
     }
-    return code;
+    return code ? code : join_groups(ctx, a->groups, err);
 }
