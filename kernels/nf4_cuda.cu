@@ -92,9 +92,11 @@ static __global__ void __launch_bounds__(THREADS, RESIDENT)
     if (threadIdx.x < 16)
         table[threadIdx.x] = m.codebook[threadIdx.x];
     __syncthreads();
-    int64_t warps = (int64_t)gridDim.x * (THREADS / SK_WARP);
-    int64_t start = (int64_t)blockIdx.x * (THREADS / SK_WARP) + threadIdx.x / SK_WARP;
-    for (start *= TILE; start < count; start += warps * TILE) {
+    int64_t warps = (int64_t)gridDim.x * (THREADS / SK_WARP), tiles = (count + TILE - 1) / TILE;
+    int64_t tile = (int64_t)blockIdx.x * (THREADS / SK_WARP) + threadIdx.x / SK_WARP;
+    /* The last tile first: a product begins with what the L2 cache got last. */
+    for (; tile < tiles; tile += warps) {
+        int64_t start = (tiles - 1 - tile) * TILE;
         int64_t mine = start + (int64_t)(threadIdx.x % SK_WARP) * BLOCK;
         float scale = mine < count ? scale_of<nested>(m, (first + mine) / BLOCK) : 0;
         const uint8_t *codes = m.codes + (first + start) / 2;
