@@ -109,8 +109,28 @@ static void bench_shape(int64_t in, int64_t out, int groups, bool skewed, int64_
     bench_clear();
 }
 
+/* One product of few rows, as an expert's: with weights that lie there as bfloat16, and expanded. */
+static void bench_weights(int64_t rows, enum sk_format format, const char *what)
+{
+    struct sk_linear_forward f = {.y = bench_room(2ull * (uint64_t)rows * WIDTH),
+                                  .x = bench_halves(rows * HIDDEN, 1),
+                                  .w = bench_matrices(format, 1, WIDTH, HIDDEN),
+                                  .rows = rows,
+                                  .in = HIDDEN,
+                                  .out = WIDTH,
+                                  .groups = 1,
+                                  .y_stride = WIDTH};
+    double n = (double)HIDDEN * WIDTH, read = format == SK_FORMAT_BF16 ? 0 : 2 + nf4_bytes;
+    bench_op(SK_LINEAR_FORWARD, what, sk_linear_forward_cuda, sk_linear_forward_measure_cuda, &f,
+             (struct bench_cost){2.0 * (double)rows * n, n * read});
+    bench_clear();
+}
+
 void bench_linear(void)
 {
+    bench_weights(256, SK_FORMAT_BF16, "256 rows, 5120 -> 8192, bf16");
+    bench_weights(256, SK_FORMAT_NF4_NESTED, "256 rows, 5120 -> 8192, NF4");
+    bench_weights(ROWS, SK_FORMAT_BF16, "4096 rows, 5120 -> 8192, bf16");
     bench_expansion("nested NF4, 8192 x 5120", WIDTH, HIDDEN);
     bench_expansion("nested NF4, 1024 x 5120", KEYS, HIDDEN);
     bench_shape(HIDDEN, HIDDEN, 1, false, RANK);

@@ -41,7 +41,7 @@ struct cuda_results {
 /* Rounds the kit's activations to bfloat16, so that both sides start from the same numbers: after
  * a case is made, before it is run. */
 void cuda_round_activations(struct kit *kit, const struct cuda_op *op, const void *args);
-/* The CPU table, on all processors. The kit's operands are as before afterwards. */
+/* The CPU table, on up to 8 processors. The kit's operands are as before afterwards. */
 void cuda_run_cpu(struct cuda_results *out, struct kit *kit, const struct cuda_op *op,
                   const void *args);
 /* The CUDA function. Asserts that inputs and guards are untouched. Returns what the op returned, or

@@ -18,15 +18,21 @@ static const struct shape {
               {131, 104, 136, 8, 6, 8, SK_FORMAT_NF4_NESTED},
               {9, 40, 24, 1, 5, 0, SK_FORMAT_F16},
               {300, 72, 264, 5, 4, 3, SK_FORMAT_F32},
-              {256, 5120, 8192, 64, 1, 0, SK_FORMAT_NF4_NESTED},
-              {200, 8192, 5120, 16, 4, 0, SK_FORMAT_NF4_NESTED},
-              {64, 5120, 1024, 64, 1, 3072, SK_FORMAT_NF4_NESTED}};
+              {64, 5120, 1024, 64, 1, 3072, SK_FORMAT_NF4_NESTED},
+              {200, 5120, 8192, 64, 1, 0, SK_FORMAT_NF4_NESTED},
+              {100, 8192, 5120, 16, 3, 0, SK_FORMAT_NF4_NESTED}};
 enum { SHAPES = sizeof shapes / sizeof shapes[0] };
 
 static const struct cuda_op forward = {SK_LINEAR_FORWARD, "aaamfffhw", sk_linear_forward_cuda,
                                        sk_linear_forward_measure_cuda};
 static const struct cuda_op backward = {SK_LINEAR_BACKWARD, "affaaamfffhw", sk_linear_backward_cuda,
                                         sk_linear_backward_measure_cuda};
+
+/* An expert's matrix: one way through each op is enough. */
+static bool is_large(int which)
+{
+    return shapes[which].in * shapes[which].out > 10000000;
+}
 
 struct made {
     const struct shape *s;
@@ -136,6 +142,8 @@ static void check_forward(int which, bool lora, bool grouped)
 START_TEST(forward_meets_the_cpu)
 {
     check_forward(_i, true, true);
+    if (is_large(_i))
+        return;
     check_forward(_i, false, true);
     if (shapes[_i].groups == 1)
         check_forward(_i, true, false);
@@ -242,8 +250,10 @@ static void check_backward(int which, int flags)
 
 START_TEST(backward_meets_the_cpu)
 {
-    check_backward(_i, LORA | WANT_DX | GROUPED);
     check_backward(_i, LORA | WANT_DX | ADD_DX | GROUPED);
+    if (is_large(_i))
+        return;
+    check_backward(_i, LORA | WANT_DX | GROUPED);
     check_backward(_i, LORA | GROUPED);
     check_backward(_i, WANT_DX | GROUPED);
     check_backward(_i, WANT_DX | ADD_DX | GROUPED);

@@ -25,7 +25,7 @@ static void *send(const void *host, uint64_t bytes)
     ck_assert_int_lt(held_count, HELD);
     assert_ok(sk_device_alloc(&at, bytes, "an operand", &err), err);
     held[held_count++] = at;
-    assert_ok(sk_device_write(at, host, bytes, &err), err);
+    assert_ok(sk_memory_cuda.write(&cuda_ctx, at, host, bytes, &err), err);
     return at;
 }
 
