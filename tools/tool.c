@@ -1,5 +1,6 @@
 #include "tools/tool.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <math.h>
@@ -346,8 +347,11 @@ int tool_parse(struct tool_args *args, int argc, char **argv, struct sf_arena *a
     bool options_end = false;
     memset(given, 0, sizeof given);
     args->operand = sf_arena_array(arena, (uint64_t)argc, sizeof *args->operand);
-    if (!args->operand || args->options > MAX_OPTIONS)
-        return tool_usage(args->program, "too many arguments");
+    assert(args->options <= MAX_OPTIONS);
+    if (!args->operand) {
+        fprintf(stderr, "%s: no memory for %d arguments\n", args->program, argc);
+        return TOOL_FAILED;
+    }
     for (int at = 1; at < argc; at++) {
         if (!options_end && strcmp(argv[at], "--help") == 0) {
             args->help = true;

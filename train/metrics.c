@@ -1,18 +1,15 @@
 #include "train/metrics.h"
 
-#include <errno.h>
 #include <math.h>
-#include <stdio.h>
 
+#include "libformat/base/append_file.h"
 #include "libformat/base/arena.h"
 #include "libformat/base/json.h"
 #include "libformat/base/mem.h"
 
 struct sft_metrics {
-    struct sf_arena path; /* the file's name */
     struct sf_arena line; /* reset with each: no memory is taken once it is warm */
-    const char *name;
-    FILE *file;
+    struct sf_append_file *file;
 };
 
 int sft_metrics_open(struct sft_metrics **out, const char *path, struct sf_err *err)
@@ -22,11 +19,9 @@ int sft_metrics_open(struct sft_metrics **out, const char *path, struct sf_err *
     if (code)
         return code;
     struct sft_metrics *m = memory;
-    m->name = sf_arena_strdup(&m->path, path);
-    if (!m->name)
-        code = sf_fail(err, SF_ENOMEM, "no memory for a path");
-    else if (!(m->file = fopen(path, "w")))
-        code = sf_fail_errno(err, errno, "%s: cannot be written", path);
+    code = sf_append_file_open(&m->file, path, err);
+    if (!code)
+        code = sf_append_file_cut(m->file, 0, err);
     if (code)
         sft_metrics_close(m);
     else
@@ -38,22 +33,22 @@ void sft_metrics_close(struct sft_metrics *metrics)
 {
     if (!metrics)
         return;
-    if (metrics->file)
-        fclose(metrics->file);
-    sf_arena_free(&metrics->path);
+    sf_append_file_close(metrics->file);
     sf_arena_free(&metrics->line);
     sf_free(metrics);
 }
 
+/* The NUL behind the text becomes its newline: one write, so that no line is ever torn. */
 static int write_line(struct sft_metrics *m, struct sf_json_writer *w, struct sf_err *err)
 {
     char *text;
     uint64_t bytes;
     sf_json_write_end(w, '}');
     int code = sf_json_write_finish(&text, &bytes, w, err);
-    if (!code && (fwrite(text, 1, bytes, m->file) != bytes || fputc('\n', m->file) == EOF ||
-                  fflush(m->file) != 0))
-        code = sf_fail_errno(err, errno, "%s", m->name);
+    if (!code) {
+        text[bytes] = '\n';
+        code = sf_append_file_add(m->file, text, bytes + 1, err);
+    }
     sf_arena_reset(&m->line);
     return code;
 }

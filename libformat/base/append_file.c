@@ -109,8 +109,7 @@ int sf_append_file_cut(struct sf_append_file *f, uint64_t bytes, struct sf_err *
     return SF_OK;
 }
 
-int sf_append_file_add(struct sf_append_file *f, const void *data, uint64_t bytes,
-                       struct sf_err *err)
+static int put(struct sf_append_file *f, const void *data, uint64_t bytes, struct sf_err *err)
 {
     const unsigned char *src = data;
     for (uint64_t done = 0; done < bytes;) {
@@ -123,8 +122,18 @@ int sf_append_file_add(struct sf_append_file *f, const void *data, uint64_t byte
                                  (unsigned long long)(f->bytes + done));
         done += (uint64_t)n;
     }
-    f->bytes += bytes;
     return SF_OK;
+}
+
+int sf_append_file_add(struct sf_append_file *f, const void *data, uint64_t bytes,
+                       struct sf_err *err)
+{
+    int code = put(f, data, bytes, err);
+    if (code == SF_OK)
+        f->bytes += bytes;
+    else if (ftruncate(f->fd, (off_t)f->bytes) != 0)
+        sf_err_prefix(err, "a torn end is left");
+    return code;
 }
 
 int sf_append_file_sync(struct sf_append_file *f, struct sf_err *err)

@@ -21,6 +21,7 @@ int sf_append_file_read(unsigned char **out, struct sf_append_file *file, struct
                         uint64_t limit, struct sf_err *err);
 /* Forgets what lies behind the first `bytes` bytes. */
 int sf_append_file_cut(struct sf_append_file *file, uint64_t bytes, struct sf_err *err);
+/* When it fails (a full disk), the part that went in is taken out again. */
 int sf_append_file_add(struct sf_append_file *file, const void *data, uint64_t bytes,
                        struct sf_err *err);
 /* What was added survives a power failure. */

@@ -208,7 +208,7 @@ int sf_file_stat(struct sf_file_stat *out, const char *path, struct sf_err *err)
 bool sf_file_exists(const char *path)
 {
     struct stat st;
-    return stat(path, &st) == 0;
+    return stat(path, &st) == 0 || (errno != ENOENT && errno != ENOTDIR);
 }
 
 /* ---- writing ---- */
@@ -466,6 +466,14 @@ int sf_write_file(const char *path, const void *data, uint64_t bytes, struct sf_
     return sf_out_commit(out, err);
 }
 
+/* A new folder survives a power failure only once its parent is synced. */
+static int make_one(const char *path, struct sf_err *err)
+{
+    if (mkdir(path, 0777) == 0)
+        return sf_sync_directory_of(path, err);
+    return errno == EEXIST ? SF_OK : sf_fail_errno(err, errno, "%s: cannot create directory", path);
+}
+
 int sf_make_directory(const char *path, struct sf_err *err)
 {
     char part[PATH_MAX];
@@ -474,12 +482,13 @@ int sf_make_directory(const char *path, struct sf_err *err)
         return sf_fail(err, SF_EINVAL, "\"%s\": not a usable directory name", path);
     memcpy(part, path, n + 1);
     for (size_t i = 1; i <= n; i++) {
-        if (part[i] != '/' && part[i] != 0)
+        if ((part[i] != '/' && part[i] != 0) || part[i - 1] == '/')
             continue;
         char kept = part[i];
         part[i] = 0;
-        if (mkdir(part, 0777) != 0 && errno != EEXIST)
-            return sf_fail_errno(err, errno, "%s: cannot create directory", part);
+        int code = make_one(part, err);
+        if (code != SF_OK)
+            return code;
         part[i] = kept;
     }
     struct stat st;

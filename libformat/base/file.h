@@ -53,6 +53,7 @@ struct sf_file_stat {
     bool is_regular;
 };
 int sf_file_stat(struct sf_file_stat *out, const char *path, struct sf_err *err);
+/* False only if nothing stands there: what cannot be looked at is not passed over. */
 bool sf_file_exists(const char *path);
 
 /* ---- writing: temporary name beside the target, fsync, rename = commit ---- */

@@ -417,7 +417,12 @@ static int read_back(const char *path, int threads, bool keep, struct sf_err *er
         code = sf_check_run(&damaged, map, &options, err);
         sf_map_close(map);
     }
-    return code == SF_OK ? SF_OK : put_away(path, keep, err);
+    if (code == SF_OK)
+        return SF_OK;
+    if (code != SF_EDAMAGED && code != SF_EFORMAT)
+        return sf_err_prefix(err, "the finished file could not be read back, which the same "
+                                  "command tries again");
+    return put_away(path, keep, err);
 }
 
 /* Killed between the rename and the end of reading back: all is done but that. */
@@ -516,7 +521,7 @@ int sf_convert_go_on(struct sf_convert_result *result, struct sf_convert_plan *p
     }
     if (code == SF_OK && !result->waits) {
         code = read_back(path, run.threads, options->on_source_done != NULL, err);
-        if (code == SF_OK || code == SF_EDAMAGED)
+        if (code == SF_OK || !sf_file_exists(path))
             sf_journal_clear(journal, NULL);
     }
     close_run(&run);
