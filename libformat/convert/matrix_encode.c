@@ -6,67 +6,41 @@
 #include "libformat/base/bytes.h"
 #include "libformat/base/mem.h"
 #include "libformat/codec/nf4.h"
+#include "libformat/convert/matrix_tiles.h"
 
+/* A matrix that is quantized has four numbers a block in work; a raw one that is turned, none. */
 int sf_encode_scratch_open(struct sf_encode_scratch *out, const struct sf_convert_plan *plan,
                            struct sf_err *err)
 {
-    uint64_t tile_bytes = 0, absmax_bytes = 0;
+    uint64_t tile_bytes = 0, most = 0;
+    *out = (struct sf_encode_scratch){0};
     for (int64_t i = 0; i < plan->rows; i++) {
         const struct sf_entry *e = plan->row[i].entry;
         if (e->shape.rank != 2 || !sf_part_is_matrix(e->role.part))
             continue;
-        uint64_t tile = SF_ENCODE_TILE_ROWS * (uint64_t)e->shape.dim[1] * sf_dtype_bytes(e->dtype);
-        uint64_t absmax =
-            (uint64_t)sf_nf4_blocks(e->shape.dim[0] * e->shape.dim[1]) * sizeof(float);
+        uint64_t tile = sf_tile_buffer_bytes(&plan->row[i]);
+        uint64_t blocks = (uint64_t)sf_nf4_blocks(e->shape.dim[0] * e->shape.dim[1]);
         tile_bytes = tile > tile_bytes ? tile : tile_bytes;
-        absmax_bytes = absmax > absmax_bytes ? absmax : absmax_bytes;
+        most = blocks > most ? blocks : most;
     }
-    sf_align_up(&absmax_bytes, absmax_bytes, SF_ALLOC_ALIGN);
-    int code = sf_alloc_for(&out->block, absmax_bytes + tile_bytes, "a worker's tiles", err);
-    out->absmax = out->block;
-    out->tile = (unsigned char *)out->block + absmax_bytes;
-    return code;
+    uint64_t numbers = most * sizeof(float);
+    sf_align_up(&numbers, numbers, SF_ALLOC_ALIGN);
+    int code = sf_alloc_for(&out->block, 4 * numbers + tile_bytes, "a worker's tiles", err);
+    if (code != SF_OK)
+        return code;
+    unsigned char *at = out->block;
+    out->absmax = (float *)(void *)at;
+    out->restored = (float *)(void *)(at + numbers);
+    out->error = (float *)(void *)(at + 2 * numbers);
+    out->norm = (float *)(void *)(at + 3 * numbers);
+    out->tile = at + 4 * numbers;
+    return SF_OK;
 }
 
 void sf_encode_scratch_close(struct sf_encode_scratch *scratch)
 {
     sf_free(scratch->block);
     *scratch = (struct sf_encode_scratch){0};
-}
-
-/* dst[rows][in] = src[i * stride + o]: columns of the source become rows. Blocked so that both
- * sides stay in cache. */
-#define DEFINE_TURN(name, type)                                                                    \
-    static void name(type *dst, const unsigned char *src, int64_t stride, int64_t rows,            \
-                     int64_t in)                                                                   \
-    {                                                                                              \
-        enum { EDGE = 32 };                                                                        \
-        for (int64_t i0 = 0; i0 < in; i0 += EDGE)                                                  \
-            for (int64_t o = 0; o < rows; o++)                                                     \
-                for (int64_t i = i0; i < in && i < i0 + EDGE; i++)                                 \
-                    memcpy(&dst[o * in + i], src + (uint64_t)(i * stride + o) * sizeof(type),      \
-                           sizeof(type));                                                          \
-    }
-DEFINE_TURN(turn_16, uint16_t)
-DEFINE_TURN(turn_32, uint32_t)
-
-/* Rows first_row .. first_row + rows of the weight, contiguous: borrowed from the source, or turned
- * into the tile. */
-static const void *source_rows(const struct sf_convert_row *row, int64_t first_row, int64_t rows,
-                               void *tile)
-{
-    const struct sf_source *s = &row->source;
-    int64_t in = row->entry->shape.dim[1];
-    uint64_t size = sf_dtype_bytes(row->entry->dtype);
-    const unsigned char *data = s->tensor->data;
-    if (!s->transposed)
-        return data + (uint64_t)(s->first + first_row * in) * size;
-    data += (uint64_t)(s->first + first_row) * size;
-    if (size == 2)
-        turn_16(tile, data, s->row_stride, rows, in);
-    else
-        turn_32(tile, data, s->row_stride, rows, in);
-    return tile;
 }
 
 static bool is_finite_element(const unsigned char *p, enum sf_dtype dtype)
@@ -101,66 +75,81 @@ static unsigned char *plane_in(unsigned char *extent, uint64_t base, const struc
     return extent + (e->plane[kind].address - base);
 }
 
-static int64_t tile_rows(const struct sf_entry *e, int64_t first_row)
-{
-    int64_t left = e->shape.dim[0] - first_row;
-    return left < SF_ENCODE_TILE_ROWS ? left : SF_ENCODE_TILE_ROWS;
-}
-
-/* Codes of all tiles, absmax of all blocks. A tile of 64 rows holds whole blocks, whatever `in` is.
- */
-static int encode_codes(uint8_t *codes, struct sf_convert_row *row, struct sf_encode_scratch *s,
-                        struct sf_err *err)
+/* The first of them in [out, in] order, for the message; the encoder only counted them. */
+static int refuse_bad(const struct sf_convert_row *row, struct sf_err *err)
 {
     const struct sf_entry *e = row->entry;
-    int64_t in = e->shape.dim[1];
-    for (int64_t r = 0; r < e->shape.dim[0]; r += SF_ENCODE_TILE_ROWS) {
-        int64_t n = tile_rows(e, r) * in, first = r * in;
-        struct sf_nf4_findings found = {.first_bad = -1};
-        const void *src = source_rows(row, r, tile_rows(e, r), s->tile);
-        sf_nf4_encode(codes + first / 2, s->absmax + first / SF_NF4_BLOCK, src, e->dtype, n,
-                      &found);
-        if (found.nan_count || found.inf_count)
+    const struct sf_source *s = &row->source;
+    uint64_t size = sf_dtype_bytes(e->dtype);
+    int64_t in = e->shape.dim[1], n = e->shape.dim[0] * in;
+    for (int64_t k = 0; k < n; k++) {
+        int64_t at = s->transposed ? k % in * s->row_stride + k / in : k;
+        if (!is_finite_element(sf_weight_origin(row) + (uint64_t)at * size, e->dtype))
             return sf_fail(err, SF_ENUMERIC, "%s: element %lld of [out, in] is NaN or Inf", e->name,
-                           (long long)(first + found.first_bad));
+                           (long long)k);
     }
-    return SF_OK;
+    return sf_fail(err, SF_ENUMERIC, "%s: NaN or Inf", e->name); /* the file changed meanwhile */
 }
 
-/* Error of the whole matrix against its source, summed tile after tile in block order. */
-static void measure(struct sf_convert_row *row, const uint8_t *codes, struct sf_encode_scratch *s)
+/* absmax of all blocks. Where blocks run down the source's columns it is read as it lies. */
+static int find_absmax(struct sf_convert_row *row, struct sf_encode_scratch *s, struct sf_err *err)
 {
-    struct sf_entry *e = row->entry;
-    double error = 0, norm = 0;
-    int64_t in = e->shape.dim[1];
-    for (int64_t r = 0; r < e->shape.dim[0]; r += SF_ENCODE_TILE_ROWS) {
-        int64_t n = tile_rows(e, r) * in, first = r * in;
-        struct sf_nf4_error part = {0};
-        const void *src = source_rows(row, r, tile_rows(e, r), s->tile);
-        sf_nf4_measure(&part, src, e->dtype, codes + first / 2, s->absmax + first / SF_NF4_BLOCK,
-                       n);
-        error += part.squared_error;
-        norm += part.squared_norm;
+    const struct sf_entry *e = row->entry;
+    int64_t in = e->shape.dim[1], stride = row->source.row_stride;
+    struct sf_nf4_findings found = {.first_bad = -1};
+    if (e->dtype == SF_BF16 && sf_tiles_run_down(row)) {
+        for (int64_t i = 0; i < in; i += SF_NF4_BLOCK)
+            sf_nf4_absmax_down(s->absmax + i / SF_NF4_BLOCK, in / SF_NF4_BLOCK,
+                               sf_weight_origin(row) + 2 * i * stride, stride, e->shape.dim[0],
+                               &found);
+    } else {
+        for (int64_t t = 0; t < sf_tile_count(row); t++) {
+            struct sf_tile tile;
+            sf_tile_at(&tile, row, t, s->tile);
+            for (int64_t r = 0; r < tile.runs; r++)
+                sf_nf4_absmax(s->absmax + (tile.first + r * tile.step) / SF_NF4_BLOCK,
+                              sf_tile_run(&tile, r, e->dtype), e->dtype, tile.run, &found);
+        }
     }
-    e->relative_rms_error = norm > 0 ? sqrt(error / norm) : 0;
+    return found.nan_count || found.inf_count ? refuse_bad(row, err) : SF_OK;
+}
+
+/* Codes, and the error of what they will decode to, tile by tile while it is in cache. */
+static void encode_tiles(uint8_t *codes, struct sf_convert_row *row, struct sf_encode_scratch *s)
+{
+    enum sf_dtype dtype = row->entry->dtype;
+    for (int64_t t = 0; t < sf_tile_count(row); t++) {
+        struct sf_tile tile;
+        sf_tile_at(&tile, row, t, s->tile);
+        for (int64_t r = 0; r < tile.runs; r++) {
+            int64_t first = tile.first + r * tile.step, block = first / SF_NF4_BLOCK;
+            const unsigned char *src = sf_tile_run(&tile, r, dtype);
+            uint8_t *to = codes + first / 2;
+            sf_nf4_codes(to, src, dtype, s->absmax + block, tile.run);
+            sf_nf4_errors(s->error + block, s->norm + block, src, dtype, to, s->restored + block,
+                          tile.run);
+        }
+    }
 }
 
 static int encode_nf4(unsigned char *extent, uint64_t base, struct sf_convert_row *row,
                       struct sf_encode_scratch *s, struct sf_err *err)
 {
     struct sf_entry *e = row->entry;
-    uint8_t *codes = plane_in(extent, base, e, SF_PLANE_CODES);
     uint8_t *scale = plane_in(extent, base, e, SF_PLANE_SCALE);
     float *scale2 = (float *)(void *)plane_in(extent, base, e, SF_PLANE_SCALE2);
     int64_t blocks = sf_nf4_blocks(e->shape.dim[0] * e->shape.dim[1]);
-    int code = encode_codes(codes, row, s, err);
+    struct sf_nf4_error sum = {0};
+    int code = find_absmax(row, s, err);
     if (code != SF_OK)
         return code;
     float offset = sf_nf4_offset(s->absmax, blocks);
     sf_nf4_nest(scale, scale2, s->absmax, blocks, offset);
     sf_put_f32(plane_in(extent, base, e, SF_PLANE_OFFSET), offset);
-    sf_nf4_unnest(s->absmax, scale, scale2, sf_nf4_scale_map, offset, 0, blocks);
-    measure(row, codes, s);
+    sf_nf4_unnest(s->restored, scale, scale2, sf_nf4_scale_map, offset, 0, blocks);
+    encode_tiles(plane_in(extent, base, e, SF_PLANE_CODES), row, s);
+    sf_nf4_error_add(&sum, s->error, s->norm, blocks);
+    e->relative_rms_error = sum.squared_norm > 0 ? sqrt(sum.squared_error / sum.squared_norm) : 0;
     return SF_OK;
 }
 
@@ -169,14 +158,16 @@ static int encode_raw(unsigned char *extent, uint64_t base, struct sf_convert_ro
 {
     const struct sf_entry *e = row->entry;
     unsigned char *out = plane_in(extent, base, e, SF_PLANE_CODES);
+    uint64_t size = sf_dtype_bytes(e->dtype);
     int64_t count = 0;
-    if (!row->source.transposed) {
+    if (!row->source.transposed)
         memcpy(out, row->source.tensor->data, e->plane[SF_PLANE_CODES].bytes);
-    } else {
-        uint64_t row_bytes = (uint64_t)e->shape.dim[1] * sf_dtype_bytes(e->dtype);
-        for (int64_t r = 0; r < e->shape.dim[0]; r += SF_ENCODE_TILE_ROWS)
-            memcpy(out + (uint64_t)r * row_bytes, source_rows(row, r, tile_rows(e, r), s->tile),
-                   (uint64_t)tile_rows(e, r) * row_bytes);
+    for (int64_t t = 0; row->source.transposed && t < sf_tile_count(row); t++) {
+        struct sf_tile tile;
+        sf_tile_at(&tile, row, t, s->tile);
+        for (int64_t r = 0; r < tile.runs; r++)
+            memcpy(out + (uint64_t)(tile.first + r * tile.step) * size,
+                   sf_tile_run(&tile, r, e->dtype), (uint64_t)tile.run * size);
     }
     sf_shape_count(&count, &e->shape);
     return sf_check_finite(out, e->dtype, 0, count, e->name, err);

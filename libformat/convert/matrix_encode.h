@@ -9,11 +9,12 @@
 
 /* Working memory of one worker, sized for the largest matrix of a plan. */
 struct sf_encode_scratch {
-    void *block;   /* the one allocation behind the rest */
-    void *tile;    /* SF_ENCODE_TILE_ROWS rows of the widest matrix, source elements */
-    float *absmax; /* one per block of the largest matrix */
+    void *block;         /* the one allocation behind the rest */
+    unsigned char *tile; /* for sf_tile_at */
+    float *absmax;       /* one per block of the largest matrix, as are the next three: */
+    float *restored;     /* absmax after double quantization */
+    float *error, *norm; /* sums of squares */
 };
-enum { SF_ENCODE_TILE_ROWS = 64 };
 
 int sf_encode_scratch_open(struct sf_encode_scratch *out, const struct sf_convert_plan *plan,
                            struct sf_err *err);
