@@ -13,6 +13,7 @@
 #include "tools/convert_export.h"
 #include "tools/convert_fault.h"
 #include "tools/convert_follow.h"
+#include "tools/convert_report.h"
 #include "tools/tool.h"
 
 static const char PROGRAM[] = "scout-convert";
@@ -28,9 +29,9 @@ static const char *const carried_names[] = {
 enum { CARRIED_NAMES = sizeof carried_names / sizeof carried_names[0] };
 
 struct command {
-    const char *source, *output, *model_id, *sha256;
+    const char *source, *output, *model_id, *sha256, *report;
     struct tool_list keep;
-    bool keep_unknown, dry_run, restart, follow, delete_source, delete_blobs, help;
+    bool keep_unknown, dry_run, restart, follow, delete_source, delete_blobs, table, help;
     int64_t threads;
 };
 
@@ -73,6 +74,10 @@ static int read_command(struct command *c, int argc, char **argv, struct sf_aren
          "delete each shard once all of it is safe in the container in the making"},
         {"delete-blobs", 0, TOOL_FLAG, &c->delete_blobs, "",
          "with --delete-source: where a shard is a link, delete what it leads to, too"},
+        {"table", 0, TOOL_FLAG, &c->table, "",
+         "print the error of every tensor, not of every part"},
+        {"report", 0, TOOL_STRING, &c->report, "FILE",
+         "write all of it as JSON, with time and rate"},
         {"threads", 0, TOOL_INT, &c->threads, "N", "worker threads (default: all processors)"},
     };
     struct tool_args args = {.program = PROGRAM,
@@ -305,97 +310,6 @@ static const char *options_text(struct job *job, const struct command *c)
     return text ? text : "";
 }
 
-/* ---- reports ---- */
-
-struct total {
-    const char *what;
-    int64_t tensors;
-    uint64_t bytes;
-    double worst_error;
-};
-
-static uint64_t entry_bytes(const struct sf_entry *e)
-{
-    uint64_t bytes = 0;
-    for (int p = 0; p < SF_PLANE_CODEBOOK; p++)
-        bytes += e->plane[p].bytes;
-    return bytes;
-}
-
-static struct total *total_of(struct total *totals, const struct sf_entry *e)
-{
-    if (e->role.part == SF_PART_UNUSED)
-        return &totals[4];
-    if (e->role.part == SF_PART_EMBEDDING || e->role.part == SF_PART_HEAD)
-        return &totals[3];
-    if (sf_part_is_expert(e->role.part))
-        return &totals[0];
-    return &totals[sf_part_is_matrix(e->role.part) ? 1 : 2];
-}
-
-static void print_totals(const struct sf_convert_plan *plan, bool errors)
-{
-    struct total totals[] = {{.what = "routed experts"},
-                             {.what = "attention, shared and dense matrices"},
-                             {.what = "routers and norms"},
-                             {.what = "embedding and head"},
-                             {.what = "unused by text training"}};
-    char text[TOOL_SIZE_TEXT];
-    for (int64_t i = 0; i < plan->rows; i++) {
-        const struct sf_entry *e = plan->row[i].entry;
-        struct total *t = total_of(totals, e);
-        t->tensors++;
-        t->bytes += entry_bytes(e);
-        if (e->relative_rms_error > t->worst_error)
-            t->worst_error = e->relative_rms_error;
-    }
-    for (size_t i = 0; i < sizeof totals / sizeof totals[0]; i++) {
-        if (totals[i].tensors == 0)
-            continue;
-        printf("  %-38s %6lld tensors %10s", totals[i].what, (long long)totals[i].tensors,
-               tool_size(text, totals[i].bytes));
-        if (errors && totals[i].worst_error > 0)
-            printf("   worst relative error %.4f", totals[i].worst_error);
-        printf("\n");
-    }
-}
-
-static void print_resident(const struct sf_convert_plan *plan)
-{
-    uint64_t resident = 0, host = 0, unused = 0;
-    char a[TOOL_SIZE_TEXT], b[TOOL_SIZE_TEXT], c[TOOL_SIZE_TEXT], d[TOOL_SIZE_TEXT],
-        e[TOOL_SIZE_TEXT];
-    for (int64_t i = 0; i < sf_layout_extent_count(plan->layout); i++) {
-        const struct sf_extent *x = sf_layout_extent_at(plan->layout, i);
-        if (x->kind == SF_EXTENT_UNUSED)
-            unused += x->bytes;
-        else if (x->kind == SF_EXTENT_EMBEDDING)
-            host += x->bytes;
-        else
-            resident += x->bytes;
-    }
-    printf("%lld parameters, %s of source weights\n"
-           "payload %s: %s resident while training, %s of embedding on the host, %s unused\n",
-           (long long)plan->parameters, tool_size(a, plan->source_bytes),
-           tool_size(b, resident + host + unused), tool_size(c, resident), tool_size(d, host),
-           tool_size(e, unused));
-}
-
-static void print_plan(const struct sf_convert_plan *plan)
-{
-    printf("%-28s %-5s %12s  %-18s %s\n", "role", "as", "bytes", "shape", "name");
-    for (int64_t i = 0; i < plan->rows; i++) {
-        const struct sf_entry *e = plan->row[i].entry;
-        char role[SF_ROLE_TEXT], shape[SF_SHAPE_TEXT];
-        printf("%-28s %-5s %12llu  %-18s %s\n", sf_role_format(role, e->role),
-               e->encoding == SF_ENCODING_NF4 ? "nf4" : sf_dtype_name(e->dtype),
-               (unsigned long long)entry_bytes(e), sf_shape_format(shape, &e->shape), e->name);
-    }
-    printf("\n");
-    print_totals(plan, false);
-    print_resident(plan);
-}
-
 /* ---- the conversion ---- */
 
 static bool show_progress(void *context, uint64_t done, uint64_t total)
@@ -445,6 +359,24 @@ static int next_round(struct job *job, const struct sf_convert_result *so_far, s
     return code;
 }
 
+static int report(struct job *job, const struct sf_convert_result *first, uint64_t bytes,
+                  struct sf_err *err)
+{
+    const struct command *c = job->command;
+    struct report_facts facts = {.source = c->source,
+                                 .container = c->output,
+                                 .model_id = job->model_id,
+                                 .converter = "scout-convert " SCOUT_VERSION,
+                                 .options = options_text(job, c),
+                                 .container_bytes = bytes,
+                                 .kept_bytes = first->kept_bytes,
+                                 .payload_bytes = sf_layout_payload_bytes(job->plan.layout),
+                                 .threads = c->threads,
+                                 .seconds = tool_now() - job->progress.started};
+    int code = report_print(&job->plan, &facts, c->table, err);
+    return code == SF_OK && c->report ? report_write(c->report, &job->plan, &facts, err) : code;
+}
+
 static int convert(struct job *job, struct sf_err *err)
 {
     const struct command *c = job->command;
@@ -467,17 +399,7 @@ static int convert(struct job *job, struct sf_err *err)
         code = sf_file_stat(&stat, c->output, err);
     if (code != SF_OK)
         return code;
-    double seconds = tool_now() - job->progress.started;
-    char size[TOOL_SIZE_TEXT], rate[TOOL_SIZE_TEXT];
-    if (first.kept_bytes > 0)
-        printf("went on from %s of payload that an earlier run had finished\n",
-               tool_size(size, first.kept_bytes));
-    print_totals(&job->plan, true);
-    print_resident(&job->plan);
-    printf("%s: %s, written and read back in %.1f s (%s/s of source)\n", c->output,
-           tool_size(size, stat.bytes), seconds,
-           tool_size(rate, (uint64_t)((double)job->plan.source_bytes / seconds)));
-    return SF_OK;
+    return report(job, &first, stat.bytes, err);
 }
 
 int main(int argc, char **argv)
@@ -492,7 +414,7 @@ int main(int argc, char **argv)
     if (status == TOOL_DONE && !command.help) {
         int code = open_job(&job, &command, &err);
         if (code == SF_OK && command.dry_run)
-            print_plan(&job.plan);
+            report_plan(&job.plan);
         else if (code == SF_OK)
             code = convert(&job, &err);
         if (code != SF_OK)

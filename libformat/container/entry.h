@@ -48,6 +48,7 @@ struct sf_entry {
     int32_t block, nested_block; /* elements per scale, scales per nested scale; 0 if none */
     int32_t block_axis;          /* axis of shape along which blocks run; -1: flattened row-major */
     double relative_rms_error;   /* against the source; 0 for RAW */
+    float worst_block_error;     /* the largest of a block, likewise */
     int32_t extent;              /* index of the extent that holds all its planes but codebooks */
     struct sf_plane plane[SF_PLANE_COUNT];
 };

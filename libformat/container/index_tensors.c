@@ -167,9 +167,10 @@ static int read_tensor_fields(struct index_reader *r, struct sf_entry *entry,
     memcpy(&entry->relative_rms_error, &error_bits, sizeof error_bits);
     if (!(entry->relative_rms_error >= 0) || isinf(entry->relative_rms_error))
         return sf_fail(err, SF_EFORMAT, "its relative error is not a finite number of at least 0");
-    if (sf_get_u32(at + TENSOR_ZERO) != 0)
-        return sf_fail(err, SF_EFORMAT, "a field that must be zero holds %u",
-                       sf_get_u32(at + TENSOR_ZERO));
+    entry->worst_block_error = sf_get_f32(at + TENSOR_WORST_BLOCK);
+    if (!(entry->worst_block_error >= 0) || isinf(entry->worst_block_error))
+        return sf_fail(err, SF_EFORMAT,
+                       "its worst block's error is not a finite number of at least 0");
     return SF_OK;
 }
 

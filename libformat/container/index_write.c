@@ -174,6 +174,7 @@ static void write_tensors(struct index_writer *w)
         sf_put_u32(at + TENSOR_BLOCK, (uint32_t)entry->block);
         sf_put_u32(at + TENSOR_NESTED_BLOCK, (uint32_t)entry->nested_block);
         sf_put_u32(at + TENSOR_BLOCK_AXIS, (uint32_t)entry->block_axis);
+        sf_put_f32(at + TENSOR_WORST_BLOCK, entry->worst_block_error);
         sf_put_u64(at + TENSOR_ERROR, error_bits);
         for (int slot = 0; slot < TENSOR_PLANE_SLOTS; slot++)
             sf_put_u32(at + TENSOR_PLANES + 4 * slot,

@@ -107,7 +107,7 @@ enum {
     TENSOR_BLOCK = 32,        /* u32 */
     TENSOR_NESTED_BLOCK = 36, /* u32 */
     TENSOR_BLOCK_AXIS = 40,   /* i32 */
-    TENSOR_ZERO = 44,         /* u32 */
+    TENSOR_WORST_BLOCK = 44,  /* f32 */
     TENSOR_ERROR = 48,        /* f64 */
     TENSOR_PLANES = 56,       /* u32[8] plane ids by kind */
     TENSOR_PLANE_SLOTS = 8,

@@ -515,7 +515,8 @@ int sf_convert_go_on(struct sf_convert_result *result, struct sf_convert_plan *p
     if (code == SF_OK && (code = sf_resume_match(journal, &run.work, options, err)) != SF_OK)
         sf_err_prefix(err, "%s.journal", path);
     if (code == SF_OK && is_renamed(&run, path)) {
-        result->kept_bytes = run.work.bytes;
+        result->kept_bytes = result->done_bytes = run.work.bytes;
+        code = sf_resume_recall(&run.work, journal, err);
     } else if (code == SF_OK && (code = write_container(&run, path, result, err)) != SF_OK) {
         code = give_up(&run, code, err);
     }

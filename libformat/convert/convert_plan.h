@@ -21,8 +21,12 @@ struct sf_source {
 };
 
 struct sf_convert_row {
-    struct sf_entry *entry; /* the layout's: addresses are final, the error is set by conversion */
+    struct sf_entry *entry; /* the layout's: addresses are final, errors are set by conversion */
     struct sf_source source;
+    /* Set by conversion for what is quantized: sums over all elements, and which block of 64, in the
+     * order of its scales, has entry->worst_block_error. */
+    double squared_error, squared_norm;
+    int64_t worst_block;
 };
 
 struct sf_convert_plan {

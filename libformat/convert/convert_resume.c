@@ -5,6 +5,7 @@
 #include "libformat/base/bytes.h"
 #include "libformat/base/mem.h"
 #include "libformat/convert/expect.h"
+#include "libformat/convert/row_error.h"
 
 /* ---- what this conversion is, one fact a line ---- */
 
@@ -66,7 +67,7 @@ static const char *describe(struct sf_work *work, const struct sf_convert_option
     struct sf_arena *a = &work->arena;
     const char *hash = hash_text(a, plan);
     return hash ? sf_arena_printf(
-                      a, "journal 2\nconverter %s\noptions \"%s\"\nmodel-id \"%s\"\ntensors %s\n",
+                      a, "journal 3\nconverter %s\noptions \"%s\"\nmodel-id \"%s\"\ntensors %s\n",
                       o->converter, o->options_text, o->model_id, hash)
                 : NULL;
 }
@@ -217,28 +218,86 @@ int sf_resume_match(struct sf_journal *journal, struct sf_work *work,
 
 /* ---- units and pieces ---- */
 
+/* Of a row: squared error and norm f64, its largest relative error of a block f64, which block i64. */
+enum { ROW_BYTES = 32 };
+
 static uint64_t errors_bytes(const struct sf_unit *unit)
 {
-    return unit->stored ? 0 : (uint64_t)unit->rows * 8;
+    return unit->stored ? 0 : (uint64_t)unit->rows * ROW_BYTES;
+}
+
+static void put_f64(unsigned char *at, double value)
+{
+    uint64_t bits;
+    memcpy(&bits, &value, 8);
+    sf_put_u64(at, bits);
+}
+
+static double get_f64(const unsigned char *at)
+{
+    double value;
+    uint64_t bits = sf_get_u64(at);
+    memcpy(&value, &bits, 8);
+    return value;
+}
+
+static void put_row(unsigned char *at, const struct sf_convert_row *row)
+{
+    put_f64(at, row->squared_error);
+    put_f64(at + 8, row->squared_norm);
+    put_f64(at + 16, row->entry->worst_block_error);
+    sf_put_u64(at + 24, (uint64_t)row->worst_block);
+}
+
+static void get_row(struct sf_convert_row *row, const unsigned char *at)
+{
+    row->squared_error = get_f64(at);
+    row->squared_norm = get_f64(at + 8);
+    row->worst_block = (int64_t)sf_get_u64(at + 24);
+    row->entry->worst_block_error = (float)get_f64(at + 16);
+    row->entry->relative_rms_error = sf_row_error(row);
+}
+
+/* The unit of a UNIT record, after a look whether the record can be one of it. */
+static int find_unit(struct sf_unit **out, const struct sf_work *work,
+                     const struct sf_journal_record *r, struct sf_err *err)
+{
+    if (r->number >= (uint64_t)work->units)
+        return sf_fail(err, SF_EFORMAT, "unit %llu of %lld", (unsigned long long)r->number,
+                       (long long)work->units);
+    *out = &work->unit[r->number];
+    if (r->bytes < errors_bytes(*out))
+        return sf_fail(err, SF_EFORMAT, "unit %llu: %llu bytes, too few",
+                       (unsigned long long)r->number, (unsigned long long)r->bytes);
+    for (int64_t i = 0; !(*out)->stored && i < (*out)->rows; i++)
+        get_row(&work->plan->row[(*out)->first_row + i], r->data + ROW_BYTES * i);
+    return SF_OK;
+}
+
+int sf_resume_recall(struct sf_work *work, const struct sf_journal *journal, struct sf_err *err)
+{
+    int code = SF_OK;
+    for (int64_t i = 0; i < sf_journal_count(journal) && code == SF_OK; i++) {
+        struct sf_unit *unit;
+        if (sf_journal_at(journal, i)->type == SF_JOURNAL_UNIT)
+            code = find_unit(&unit, work, sf_journal_at(journal, i), err);
+    }
+    return code;
 }
 
 static int restore_unit(struct sf_work *work, struct sf_writer *writer,
                         const struct sf_journal_record *r, struct sf_err *err)
 {
     uint64_t chunks;
-    if (r->number >= (uint64_t)work->units)
-        return sf_fail(err, SF_EFORMAT, "unit %llu of %lld", (unsigned long long)r->number,
-                       (long long)work->units);
-    struct sf_unit *u = &work->unit[r->number];
+    struct sf_unit *u;
+    int code = find_unit(&u, work, r, err);
+    if (code != SF_OK)
+        return code;
     sf_writer_checksums(&chunks, writer, u->extent, u->offset, u->bytes);
     if (r->bytes != errors_bytes(u) + 8 * chunks)
         return sf_fail(err, SF_EFORMAT, "unit %llu: %llu bytes, not %llu",
                        (unsigned long long)r->number, (unsigned long long)r->bytes,
                        (unsigned long long)(errors_bytes(u) + 8 * chunks));
-    for (int64_t i = 0; !u->stored && i < u->rows; i++) {
-        uint64_t bits = sf_get_u64(r->data + 8 * i);
-        memcpy(&work->plan->row[u->first_row + i].entry->relative_rms_error, &bits, 8);
-    }
     u->done = true;
     return sf_writer_restore(writer, u->extent, u->offset, u->bytes, r->data + errors_bytes(u),
                              err);
@@ -277,11 +336,8 @@ int sf_resume_record(struct sf_journal *journal, const struct sf_work *work,
     if (code != SF_OK)
         return code;
     unsigned char *data = block;
-    for (int64_t i = 0; !unit->stored && i < unit->rows; i++) {
-        uint64_t bits;
-        memcpy(&bits, &work->plan->row[unit->first_row + i].entry->relative_rms_error, 8);
-        sf_put_u64(data + 8 * i, bits);
-    }
+    for (int64_t i = 0; !unit->stored && i < unit->rows; i++)
+        put_row(data + ROW_BYTES * i, &work->plan->row[unit->first_row + i]);
     memcpy(data + errors, checksums, 8 * chunks);
     code = sf_journal_add(journal, SF_JOURNAL_UNIT, (uint64_t)(unit - work->unit), data,
                           errors + 8 * chunks, err);

@@ -22,6 +22,9 @@ int sf_resume_take_up(struct sf_work *work, struct sf_journal *journal, struct s
                       uint64_t standing, const struct sf_convert_options *options,
                       struct sf_err *err);
 
+/* The errors of all rows, where everything is done and nothing need be taken up. */
+int sf_resume_recall(struct sf_work *work, const struct sf_journal *journal, struct sf_err *err);
+
 /* A unit that is synced, and the pieces read with it, become part of the journal (not yet synced).
  */
 int sf_resume_record(struct sf_journal *journal, const struct sf_work *work,

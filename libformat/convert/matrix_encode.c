@@ -1,12 +1,12 @@
 #include "libformat/convert/matrix_encode.h"
 
-#include <math.h>
 #include <string.h>
 
 #include "libformat/base/bytes.h"
 #include "libformat/base/mem.h"
 #include "libformat/codec/nf4.h"
 #include "libformat/convert/matrix_tiles.h"
+#include "libformat/convert/row_error.h"
 
 /* A matrix that is quantized has four numbers a block in work; a raw one that is turned, none. */
 int sf_encode_scratch_open(struct sf_encode_scratch *out, const struct sf_convert_plan *plan,
@@ -139,7 +139,6 @@ static int encode_nf4(unsigned char *extent, uint64_t base, struct sf_convert_ro
     uint8_t *scale = plane_in(extent, base, e, SF_PLANE_SCALE);
     float *scale2 = (float *)(void *)plane_in(extent, base, e, SF_PLANE_SCALE2);
     int64_t blocks = sf_nf4_blocks(e->shape.dim[0] * e->shape.dim[1]);
-    struct sf_nf4_error sum = {0};
     int code = find_absmax(row, s, err);
     if (code != SF_OK)
         return code;
@@ -148,8 +147,7 @@ static int encode_nf4(unsigned char *extent, uint64_t base, struct sf_convert_ro
     sf_put_f32(plane_in(extent, base, e, SF_PLANE_OFFSET), offset);
     sf_nf4_unnest(s->restored, scale, scale2, sf_nf4_scale_map, offset, 0, blocks);
     encode_tiles(plane_in(extent, base, e, SF_PLANE_CODES), row, s);
-    sf_nf4_error_add(&sum, s->error, s->norm, blocks);
-    e->relative_rms_error = sum.squared_norm > 0 ? sqrt(sum.squared_error / sum.squared_norm) : 0;
+    sf_row_measure(row, s->error, s->norm, blocks);
     return SF_OK;
 }
 

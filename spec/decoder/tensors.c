@@ -74,6 +74,7 @@ static void read_tensor(u32 i, const u8 *p, struct strings strings)
 {
     struct tensor *t = &g.tensors[i];
     const double error = get_f64(p + 48);
+    const float worst = get_f32(p + 44);
 
     t->name = get_string(strings, p, "index: name of a tensor");
     (void)get_string(strings, p + 4, "index: source of a tensor");
@@ -97,7 +98,8 @@ static void read_tensor(u32 i, const u8 *p, struct strings strings)
         refuse("index: tensor %u: encoding %u is not known", i, t->encoding);
     if (type_bytes(t->source_type) == 0)
         refuse("index: tensor %u: element type %u is not known", i, t->source_type);
-    check_zero_u32(p + 44, "index: tensor", i);
+    if (!(worst >= 0) || isinf(worst))
+        refuse("index: tensor %u: its worst block's error is not a finite number of at least 0", i);
     if (!(error >= 0) || isinf(error))
         refuse("index: tensor %u: its error is not a finite number of at least 0", i);
     if (g.shapes[t->shape].elements > (u64)1 << 59)

@@ -47,7 +47,17 @@ first=model-00001-of-00002.safetensors
 # ---- what works ----
 "$convert" "$tiny" -o good.scout >out 2>err || fail "tiny-scout does not convert: $(cat err)"
 [ -s good.scout ] || fail "no container was written"
-grep -q 'worst relative error' out || fail "no table of errors"
+grep -Eq '^expert_down +16 .* [0-9.]+ % +20\.[0-9]+ +[0-9.]+ % +[0-9.]+ % .*down_proj.weight' out || fail "no table of errors: $(cat out)"
+grep -Eq '^total ' out || fail "no total of errors: $(cat out)"
+"$convert" "$tiny" -o table.scout --table --report report.json >out 2>err || fail "--table --report: $(cat err)"
+cmp -s good.scout table.scout || fail "a report changed the container"
+[ "$(grep -c ' nf4 .* %' out)" = 76 ] || fail "--table does not list 76 NF4 tensors: $(cat out)"
+for key in '"seconds": [0-9]' '"source_bytes_per_second": [0-9]' '"snr_db": 20' '"nan_or_inf": 0' '"worst_block": {' '"row": [0-9]'; do
+    grep -q "$key" report.json || fail "report.json has no $key"
+done
+[ "$(grep -c '"relative_rms_error"' report.json)" = $((2 * 76 + 2)) ] || fail "report.json does not tell of 76 tensors and the total"
+"$convert" "$tiny" -o table.scout --report no-such-place/r.json >out 2>err && fail "a report that cannot be written went unnoticed"
+grep -q 'the container is finished, but the report is not: no-such-place' err || fail "no-such-place: $(cat err)"
 "$convert" "$tiny" --output=again.scout --threads 2 >out 2>err || fail "--output= and --threads: $(cat err)"
 cmp -s good.scout again.scout || fail "two conversions differ"
 "$convert" "$tiny" --dry-run >out 2>err || fail "--dry-run: $(cat err)"

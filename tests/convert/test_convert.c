@@ -96,15 +96,23 @@ static void check_nf4(const struct sf_map *map, const struct sf_entry *e, const 
                      (size_t)sf_nf4_groups(blocks) * 4) == 0);
     ck_assert(memcmp(sf_map_bytes(map, p[SF_PLANE_OFFSET].address), &offset, 4) == 0);
     sf_nf4_unnest(absmax, q, nested, sf_nf4_scale_map, offset, 0, blocks);
-    double error = 0, norm = 0;
+    double error = 0, norm = 0, block_error = 0, block_norm = 0, worst = 0;
     for (int64_t k = 0; k < n; k++) {
         int code = k % 2 == 0 ? codes[k / 2] >> 4 : codes[k / 2] & 15;
         double x = (double)sf_f32_from_bf16(want[k]);
         double y = (double)sf_round_bf16(sf_nf4_code_value[code] * absmax[k / SF_NF4_BLOCK]);
         error += (x - y) * (x - y);
         norm += x * x;
+        block_error += (x - y) * (x - y);
+        block_norm += x * x;
+        if (k % SF_NF4_BLOCK < SF_NF4_BLOCK - 1)
+            continue;
+        if (block_norm > 0 && block_error / block_norm > worst)
+            worst = block_error / block_norm;
+        block_error = block_norm = 0;
     }
     ck_assert_double_eq_tol(e->relative_rms_error, sqrt(error / norm), 1e-6);
+    ck_assert_double_eq_tol((double)e->worst_block_error, sqrt(worst), 1e-6);
     free(codes);
     free(q);
     free(absmax);
