@@ -7,7 +7,8 @@
 #include "kernels/nf4_cuda.h"
 #include "kernels/product_cuda.h"
 
-/* A workspace: W expanded (one for each branch that groups run on), A and B of all groups rounded to bfloat16, packed, and u = scale * dy B. */
+/* A workspace: W expanded (one for each branch that groups run on), A and B of all groups rounded to
+ * bfloat16, packed, and u = scale * dy B. */
 struct room {
     uint16_t *weights[SK_BRANCHES], *a, *b, *u;
     uint64_t bytes;

@@ -163,9 +163,9 @@ static void check_groups(int64_t groups, int64_t count, int64_t stride)
         sk_memory_cuda.read(&cuda_ctx, got, to, (uint64_t)(packed + GUARD) * sizeof *got, &err),
         err);
     for (int64_t i = 0; i < packed; i++)
-        ck_assert_msg(got[i] == sf_bf16_from_f32(in[i / count * stride + i % count]),
-                      "[%lld] of %lld groups of %lld", (long long)i, (long long)groups,
-                      (long long)count);
+        if (got[i] != sf_bf16_from_f32(in[i / count * stride + i % count]))
+            ck_abort_msg("[%lld] of %lld groups of %lld", (long long)i, (long long)groups,
+                         (long long)count);
     for (int64_t i = packed; i < packed + GUARD; i++)
         ck_assert_msg(got[i] == 0xffff, "written behind %lld elements", (long long)packed);
     drop_all();
