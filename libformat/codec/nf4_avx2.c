@@ -1,6 +1,7 @@
 /* NF4's loops for AVX2. Meaning: nf4_kernels.h and nf4_portable.c. */
 #if defined(__x86_64__)
 #include "libformat/codec/nf4_kernels.h"
+#include "libformat/codec/nf4_search_x86.h"
 #include "libformat/codec/nf4_x86.h"
 
 enum { BLOCK = SF_NF4_BLOCK };
@@ -192,5 +193,11 @@ void sf_nf4_turn_avx2(unsigned char *dst, int64_t dst_stride, const unsigned cha
 void sf_nf4_nearest_avx2(uint8_t *q, const float *s, const float middle[255], int64_t count)
 {
     nearest_all(q, s, middle, count);
+}
+
+void sf_nf4_search_avx2(struct sf_nf4_search_fit *fit, const struct sf_nf4_search_block *block,
+                        const struct sf_nf4_search_tables *tables, int64_t blocks)
+{
+    search_all(fit, block, tables, blocks);
 }
 #endif

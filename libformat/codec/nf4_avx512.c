@@ -1,6 +1,7 @@
 /* NF4's loops for AVX-512 (F, BW, VL, DQ). Meaning: nf4_kernels.h and nf4_portable.c. */
 #if defined(__x86_64__)
 #include "libformat/codec/nf4_kernels.h"
+#include "libformat/codec/nf4_search_x86.h"
 #include "libformat/codec/nf4_x86.h"
 
 enum { BLOCK = SF_NF4_BLOCK };
@@ -157,5 +158,11 @@ void sf_nf4_turn_avx512(unsigned char *dst, int64_t dst_stride, const unsigned c
 void sf_nf4_nearest_avx512(uint8_t *q, const float *s, const float middle[255], int64_t count)
 {
     nearest_all(q, s, middle, count);
+}
+
+void sf_nf4_search_avx512(struct sf_nf4_search_fit *fit, const struct sf_nf4_search_block *block,
+                          const struct sf_nf4_search_tables *tables, int64_t blocks)
+{
+    search_all(fit, block, tables, blocks);
 }
 #endif

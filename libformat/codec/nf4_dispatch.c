@@ -12,7 +12,7 @@
         .name = #path, .tops = sf_nf4_tops_##path, .tops_down = sf_nf4_tops_down_##path,           \
         .codes = sf_nf4_codes_##path, .errors = sf_nf4_errors_##path,                              \
         .decode = sf_nf4_decode_##path, .turn = sf_nf4_turn_##path,                                \
-        .nearest = sf_nf4_nearest_##path                                                           \
+        .nearest = sf_nf4_nearest_##path, .search = sf_nf4_search_##path                           \
     }
 
 /* Best first. */

@@ -20,7 +20,34 @@
  * turn       dst[c * dst_stride + r] = src[r * src_stride + c] for 16-bit elements; rows and
  *            columns are multiples of 16.
  * nearest    q[i] = the number of middle[0..255) strictly below s[i], and one more where s[i] equals
- *            the middle above an odd q; 0 for NaN. count is a multiple of 16. */
+ *            the middle above an odd q; 0 for NaN. count is a multiple of 16.
+ * search     of each block the best of the tries; see nf4_search.c for the units. Exact: integers. */
+struct sf_nf4_search_tables {
+    int tries;
+    int16_t limit[24][16];         /* [try][15]: thresholds in positions; the last is not used */
+    int16_t value[16], square[16]; /* what a code stands for, and its square */
+};
+struct sf_nf4_search_block {
+    int16_t position[64]; /* of the elements, for comparing with limits */
+    int16_t weight[64];   /* and their importance, */
+    int16_t product[64];  /* and importance times element */
+};
+/* The first try of the largest products^2 / squares, among those with products > 0; 0 and 0 without
+ * one. products = sum of product * value, squares = sum of weight * square. */
+struct sf_nf4_search_fit {
+    int32_t products, squares;
+};
+
+/* Keeps the better of two tries: p^2 / s, without dividing; float64 is the same everywhere. */
+static inline void sf_nf4_search_keep(struct sf_nf4_search_fit *best, int32_t products,
+                                      int32_t squares)
+{
+    double p = products, q = best->products;
+    if (products > 0 && squares > 0 &&
+        (best->products == 0 || p * p * best->squares > q * q * squares))
+        *best = (struct sf_nf4_search_fit){products, squares};
+}
+
 #define SF_NF4_KERNELS(path)                                                                       \
     void sf_nf4_tops_##path(uint16_t *top, const unsigned char *src, int64_t blocks);              \
     void sf_nf4_tops_down_##path(uint16_t *top, const unsigned char *src, int64_t stride,          \
@@ -33,7 +60,11 @@
                               const float codebook[16], int64_t blocks);                           \
     void sf_nf4_turn_##path(unsigned char *dst, int64_t dst_stride, const unsigned char *src,      \
                             int64_t src_stride, int64_t rows, int64_t columns);                    \
-    void sf_nf4_nearest_##path(uint8_t *q, const float *s, const float middle[255], int64_t count)
+    void sf_nf4_nearest_##path(uint8_t *q, const float *s, const float middle[255],                \
+                               int64_t count);                                                     \
+    void sf_nf4_search_##path(struct sf_nf4_search_fit *fit,                                       \
+                              const struct sf_nf4_search_block *block,                             \
+                              const struct sf_nf4_search_tables *tables, int64_t blocks)
 
 SF_NF4_KERNELS(portable);
 SF_NF4_KERNELS(avx2);
@@ -50,6 +81,8 @@ struct sf_nf4_kernels {
     void (*decode)(float *, const uint8_t *, const float *, const float *, int64_t);
     void (*turn)(unsigned char *, int64_t, const unsigned char *, int64_t, int64_t, int64_t);
     void (*nearest)(uint8_t *, const float *, const float *, int64_t);
+    void (*search)(struct sf_nf4_search_fit *, const struct sf_nf4_search_block *,
+                   const struct sf_nf4_search_tables *, int64_t);
 };
 
 /* The set in use: the one asked for, or the best that this processor has. */

@@ -147,4 +147,10 @@ void sf_nf4_nearest_neon(uint8_t *q, const float *s, const float middle[255], in
 {
     sf_nf4_nearest_portable(q, s, middle, count);
 }
+
+void sf_nf4_search_neon(struct sf_nf4_search_fit *fit, const struct sf_nf4_search_block *block,
+                        const struct sf_nf4_search_tables *tables, int64_t blocks)
+{
+    sf_nf4_search_portable(fit, block, tables, blocks);
+}
 #endif

@@ -140,3 +140,39 @@ void sf_nf4_nearest_portable(uint8_t *q, const float *s, const float middle[255]
         q[i] = (uint8_t)below;
     }
 }
+
+/* Codes are not needed, only what they stand for: a step up for every limit that is passed. */
+static void try_limits(struct sf_nf4_search_fit *fit, const struct sf_nf4_search_block *b,
+                       const struct sf_nf4_search_tables *tables, const int16_t limit[16])
+{
+    int16_t value[BLOCK], square[BLOCK];
+    int32_t products = 0, squares = 0;
+    for (int i = 0; i < BLOCK; i++) {
+        value[i] = tables->value[0];
+        square[i] = tables->square[0];
+    }
+    for (int t = 0; t < THRESHOLDS; t++) {
+        int16_t above = limit[t], step = (int16_t)(tables->value[t + 1] - tables->value[t]);
+        int16_t square_step = (int16_t)(tables->square[t + 1] - tables->square[t]);
+        for (int i = 0; i < BLOCK; i++) {
+            int16_t passed = (int16_t) - (b->position[i] > above);
+            value[i] = (int16_t)(value[i] + (passed & step));
+            square[i] = (int16_t)(square[i] + (passed & square_step));
+        }
+    }
+    for (int i = 0; i < BLOCK; i++) {
+        products += b->product[i] * value[i];
+        squares += b->weight[i] * square[i];
+    }
+    sf_nf4_search_keep(fit, products, squares);
+}
+
+void sf_nf4_search_portable(struct sf_nf4_search_fit *fit, const struct sf_nf4_search_block *block,
+                            const struct sf_nf4_search_tables *tables, int64_t blocks)
+{
+    for (int64_t b = 0; b < blocks; b++) {
+        fit[b] = (struct sf_nf4_search_fit){0, 0};
+        for (int k = 0; k < tables->tries; k++)
+            try_limits(&fit[b], &block[b], tables, tables->limit[k]);
+    }
+}

@@ -1,6 +1,6 @@
 /* Times the way of a matrix into NF4, for every instruction set that this processor has.
  *
- *     bench_nf4                  one thread; GB/s of bf16 source
+ *     bench_nf4                  one thread; GB/s of bf16 source, by processor time
  *
  * The whole is what a conversion does with a routed expert of Scout (gate, up and down from sources
  * that lie [in, out]): absmax, double quantization, turning, codes, error statistics, and the
@@ -15,6 +15,7 @@
 #include "libformat/base/mem.h"
 #include "libformat/codec/frame.h"
 #include "libformat/codec/nf4.h"
+#include "libformat/codec/nf4_search.h"
 #include "libformat/convert/matrix_encode.h"
 #include "libformat/convert/matrix_tiles.h"
 
@@ -33,10 +34,11 @@ struct expert {
     uint64_t extent_bytes, source_bytes;
 };
 
+/* The thread's own time: nothing here waits, and other programs should not count. */
 static double now(void)
 {
     struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
@@ -212,6 +214,22 @@ static void nest_tile(void *arg)
         sf_nf4_nest(w->q, w->nested, w->absmax, TILE / 64, sf_nf4_offset(w->absmax, TILE / 64));
 }
 
+static void search_tile(void *arg)
+{
+    static const struct sf_nf4_search how = {0};
+    struct tile_work *w = arg;
+    sf_nf4_search_scales(w->error, w->absmax, w->src, SF_BF16, 0, TILE, &how);
+    sf_nf4_search_codes(w->codes, w->src, SF_BF16, w->error, TILE);
+}
+
+static void search_signs_tile(void *arg)
+{
+    static const struct sf_nf4_search how = {.negative = true};
+    struct tile_work *w = arg;
+    sf_nf4_search_scales(w->error, w->absmax, w->src, SF_BF16, 0, TILE, &how);
+    sf_nf4_search_codes(w->codes, w->src, SF_BF16, w->error, TILE);
+}
+
 static double rate(void (*work)(void *), void *arg, double bytes)
 {
     return bytes / seconds_of(work, arg) * 1e-9;
@@ -236,6 +254,8 @@ static void bench_path(struct expert *x, struct tile_work *w, double copy, doubl
            100 * whole / absmax);
     printf("  in cache: encode %.2f, nest %.2f, measure %.2f, decode %.2f GB/s of bf16\n", encode,
            nest, measure, decode);
+    printf("  scale search      %7.3f GB/s, with negative scales %.3f GB/s\n",
+           rate(search_tile, w, 2.0 * TILE), rate(search_signs_tile, w, 2.0 * TILE));
 }
 
 int main(void)
