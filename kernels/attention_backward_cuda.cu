@@ -1,9 +1,9 @@
-#include "kernels/attention_cuda_tile.cuh"
+#include "kernels/attention_cuda_softmax.cuh"
 
 /* Two kernels, each owning what it writes, so that nothing is added up in an order that could change:
  * one has 64 keys of a kv head and goes over the queries of its group's heads, one has 64 queries of
  * a head and goes over keys. Both compute the scores again; a warp has 16 rows. */
-enum { ROWS = 64, PARTS = SK_TILE_KEYS / 8, STAGES = 2 };
+enum { ROWS = 64, STAGES = 2 };
 
 /* ---- dk, dv ---- */
 
@@ -32,40 +32,6 @@ load_queries(query_stage<D> &to, const sk_attention_tensors &t, int head, int fi
         sk_copy4(&to.delta[threadIdx.x % ROWS], t.delta + at, valid);
 }
 
-/* s[keys x queries] becomes p = exp(scale s - lse), 0 where the query does not see the key. */
-template <bool MASKED>
-static __device__ __forceinline__ void weigh_keys(float s[PARTS][4], const float *lse, int key,
-                                                  int query, const int hi[2], float scale_log2)
-{
-    int t = threadIdx.x % 4;
-#pragma unroll
-    for (int n = 0; n < PARTS; n++) {
-        float2 two = *reinterpret_cast<const float2 *>(lse + 8 * n + 2 * t);
-#pragma unroll
-        for (int i = 0; i < 4; i++) {
-            int column = query + 8 * n + 2 * t + i % 2;
-            float p =
-                sk_exp2(s[n][i] * scale_log2 - (i % 2 ? two.y : two.x) * 1.44269504088896341f);
-            bool sees = !MASKED || (column >= key + 8 * (i / 2) && column < hi[i / 2]);
-            s[n][i] = sees ? p : 0;
-        }
-    }
-}
-
-/* dp becomes ds = p (dp - delta). */
-static __device__ __forceinline__ void slope_keys(float dp[PARTS][4], const float p[PARTS][4],
-                                                  const float *delta)
-{
-    int t = threadIdx.x % 4;
-#pragma unroll
-    for (int n = 0; n < PARTS; n++) {
-        float2 two = *reinterpret_cast<const float2 *>(delta + 8 * n + 2 * t);
-#pragma unroll
-        for (int i = 0; i < 4; i++)
-            dp[n][i] = p[n][i] * (dp[n][i] - (i % 2 ? two.y : two.x));
-    }
-}
-
 /* grid: kv heads, tiles of keys, the first of which most queries see. Scores are formed turned,
  * [keys x queries]: as they come out of one product they go into the next. */
 template <int D>
@@ -87,7 +53,7 @@ static __global__ void __launch_bounds__(SK_TILE_THREADS, 2)
     int all_until = key + SK_TILE_WARP_ROWS <= t.rows ? t.bounds.hi[key] : 0;
     int any_until = t.bounds.hi[min(key + SK_TILE_WARP_ROWS, t.rows) - 1];
     int tiles = (end - first + ROWS - 1) / ROWS, steps = tiles * group;
-    float scale_log2 = t.scale * 1.44269504088896341f;
+    float scale_log2 = t.scale * log2_of_e;
     float dk[D / 8][4], dv[D / 8][4], p[PARTS][4], dp[PARTS][4];
 #pragma unroll
     for (int n = 0; n < D / 8; n++)
@@ -137,24 +103,6 @@ template <int D> struct query_block {
     } stage[STAGES];
 };
 
-/* s[queries x keys] becomes p. */
-template <bool MASKED>
-static __device__ __forceinline__ void weigh_queries(float s[PARTS][4], const float lse_log2[2],
-                                                     int query, int key, const int lo[2],
-                                                     float scale_log2)
-{
-    int t = threadIdx.x % 4;
-#pragma unroll
-    for (int n = 0; n < PARTS; n++)
-#pragma unroll
-        for (int i = 0; i < 4; i++) {
-            int column = key + 8 * n + 2 * t + i % 2;
-            float p = sk_exp2(s[n][i] * scale_log2 - lse_log2[i / 2]);
-            bool sees = !MASKED || (column <= query + 8 * (i / 2) && column >= lo[i / 2]);
-            s[n][i] = sees ? p : 0;
-        }
-}
-
 /* grid: heads, tiles of queries, the last of which see most keys. */
 template <int D>
 static __global__ void __launch_bounds__(SK_TILE_THREADS, 2)
@@ -174,14 +122,14 @@ static __global__ void __launch_bounds__(SK_TILE_THREADS, 2)
     for (int i = 0; i < 2; i++) {
         int r = min(query + g + 8 * i, t.rows - 1);
         lo[i] = t.bounds.lo[r];
-        lse_log2[i] = t.lse[(int64_t)r * t.heads + head] * 1.44269504088896341f;
+        lse_log2[i] = t.lse[(int64_t)r * t.heads + head] * log2_of_e;
         delta[i] = t.delta[(int64_t)r * t.heads + head];
     }
     int key = t.bounds.lo[first], end = min(first + ROWS, t.rows);
     /* of this warp's queries: from where keys are seen by any of them, and by all that are behind */
     int any_from = t.bounds.lo[min(query, t.rows - 1)];
     int all_from = t.bounds.lo[min(query + SK_TILE_WARP_ROWS, t.rows) - 1];
-    float scale_log2 = t.scale * 1.44269504088896341f;
+    float scale_log2 = t.scale * log2_of_e;
     float dq[D / 8][4], p[PARTS][4], dp[PARTS][4];
 #pragma unroll
     for (int n = 0; n < D / 8; n++)
@@ -208,11 +156,7 @@ static __global__ void __launch_bounds__(SK_TILE_THREADS, 2)
         else
             weigh_queries<false>(p, lse_log2, query + g, key, lo, scale_log2);
         sk_tile_scores<D>(dp, block.d_o, row, stage.v);
-#pragma unroll
-        for (int n = 0; n < PARTS; n++)
-#pragma unroll
-            for (int i = 0; i < 4; i++)
-                dp[n][i] = p[n][i] * (dp[n][i] - delta[i / 2]);
+        slope_queries(dp, p, delta);
         sk_tile_accumulate<D>(dq, dp, stage.k);
     }
     const float scales[2] = {t.scale, t.scale};

@@ -79,6 +79,8 @@ static __global__ void delta_kernel(float *delta, const bf16 *d_o, const bf16 *o
 
 /* ---- ops ---- */
 
+typedef int run_fn(const sk_attention_tensors *t, cudaStream_t stream, sf_err *err);
+
 static int check_shape(const sk_attention_shape *s, sf_err *err)
 {
     if (s->head_size > SK_ATTENTION_LONGEST_HEAD)
@@ -87,9 +89,13 @@ static int check_shape(const sk_attention_shape *s, sf_err *err)
     return SF_OK;
 }
 
-static bool fits_tiles(const sk_attention_shape *s)
+static int run_best(const sk_attention_tensors *t, const sk_cuda *cuda, run_fn *hopper,
+                    run_fn *tiles, run_fn *plain, sf_err *err)
 {
-    return s->head_size % SK_VECTOR == 0 && s->head_size <= 128;
+    if (t->head_size % SK_VECTOR || t->head_size > 128)
+        return plain(t, cuda->stream, err);
+    bool wgmma = cuda->wgmma && cuda->major == 9 && sk_attention_has_hopper();
+    return (wgmma ? hopper : tiles)(t, cuda->stream, err);
 }
 
 /* Workspace: lo and hi, and for the backward delta. */
@@ -169,8 +175,8 @@ extern "C" int sk_attention_forward_cuda(sk_ctx *ctx, const void *args, sf_err *
     t.v = in(a->v);
     t.o = out(a->o);
     t.lse = a->lse;
-    return fits_tiles(s) ? sk_attention_forward_tiles(&t, ctx->cuda->stream, err)
-                         : sk_attention_forward_plain(&t, ctx->cuda->stream, err);
+    return run_best(&t, ctx->cuda, sk_attention_forward_hopper, sk_attention_forward_tiles,
+                    sk_attention_forward_plain, err);
 }
 
 extern "C" uint64_t sk_attention_backward_measure_cuda(const void *args, int threads)
@@ -202,6 +208,6 @@ extern "C" int sk_attention_backward_cuda(sk_ctx *ctx, const void *args, sf_err 
     t.dq = out(a->dq);
     t.dk = out(a->dk);
     t.dv = out(a->dv);
-    return fits_tiles(s) ? sk_attention_backward_tiles(&t, ctx->cuda->stream, err)
-                         : sk_attention_backward_plain(&t, ctx->cuda->stream, err);
+    return run_best(&t, ctx->cuda, sk_attention_backward_hopper, sk_attention_backward_tiles,
+                    sk_attention_backward_plain, err);
 }

@@ -30,6 +30,10 @@ enum { SK_ATTENTION_LONGEST_HEAD = 256 };
 /* Tensor cores; head_size is a multiple of 8, at most 128. */
 int sk_attention_forward_tiles(const sk_attention_tensors *t, cudaStream_t stream, sf_err *err);
 int sk_attention_backward_tiles(const sk_attention_tensors *t, cudaStream_t stream, sf_err *err);
+/* The same on wgmma, for compute capability 9.0; there only where the build is for sm_90a. */
+bool sk_attention_has_hopper(void);
+int sk_attention_forward_hopper(const sk_attention_tensors *t, cudaStream_t stream, sf_err *err);
+int sk_attention_backward_hopper(const sk_attention_tensors *t, cudaStream_t stream, sf_err *err);
 /* A warp a row: any head_size up to SK_ATTENTION_LONGEST_HEAD, slow. */
 int sk_attention_forward_plain(const sk_attention_tensors *t, cudaStream_t stream, sf_err *err);
 int sk_attention_backward_plain(const sk_attention_tensors *t, cudaStream_t stream, sf_err *err);

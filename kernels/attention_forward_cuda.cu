@@ -1,21 +1,9 @@
-#include "kernels/attention_cuda_tile.cuh"
+#include "kernels/attention_cuda_softmax.cuh"
 
 /* A block has 128 queries of one head, a warp 32 of them as two strips of 16: each fragment of keys
  * or values that is read from shared memory then serves two products, without which reading would
  * take longer than the products. */
-enum {
-    QUERIES = 128,
-    STRIPS = 2,
-    STAGES = 2,
-    WARP_QUERIES = STRIPS * SK_TILE_WARP_ROWS,
-    PARTS = SK_TILE_KEYS / 8
-};
-
-/* Online softmax of a strip: thread holds rows g and g + 8. */
-struct strip {
-    float most[2], sum[2]; /* largest score so far; this thread's share of sum exp */
-    int lo[2];
-};
+enum { QUERIES = 128, STRIPS = 2, STAGES = 2, WARP_QUERIES = STRIPS * SK_TILE_WARP_ROWS };
 
 template <int D>
 static __device__ __forceinline__ void score_strips(float s[STRIPS][PARTS][4], bf16 *queries,
@@ -45,51 +33,6 @@ static __device__ __forceinline__ void score_strips(float s[STRIPS][PARTS][4], b
     }
 }
 
-static __device__ __forceinline__ void mask_strip(float s[PARTS][4], const strip &state, int row,
-                                                  int key)
-{
-    int t = threadIdx.x % 4;
-#pragma unroll
-    for (int n = 0; n < PARTS; n++)
-#pragma unroll
-        for (int i = 0; i < 4; i++) {
-            int j = key + 8 * n + 2 * t + i % 2;
-            if (j > row + 8 * (i / 2) || j < state.lo[i / 2])
-                s[n][i] = -INFINITY;
-        }
-}
-
-/* s becomes exp(scale (s - most)); what was summed before is scaled to the new `most`. */
-template <int D>
-static __device__ __forceinline__ void soften_strip(float s[PARTS][4], float o[D / 8][4],
-                                                    strip &state, float scale_log2)
-{
-#pragma unroll
-    for (int i = 0; i < 2; i++) {
-        float most = state.most[i];
-#pragma unroll
-        for (int n = 0; n < PARTS; n++)
-            most = fmaxf(most, fmaxf(s[n][2 * i], s[n][2 * i + 1]));
-        most = fmaxf(most, __shfl_xor_sync(0xffffffffu, most, 1));
-        most = fmaxf(most, __shfl_xor_sync(0xffffffffu, most, 2));
-        float base = most == -INFINITY ? 0 : most * scale_log2; /* a row that has seen no key yet */
-        float shrink = sk_exp2(state.most[i] * scale_log2 - base), sum = state.sum[i] * shrink;
-        state.most[i] = most;
-#pragma unroll
-        for (int n = 0; n < PARTS; n++) {
-            s[n][2 * i] = sk_exp2(s[n][2 * i] * scale_log2 - base);
-            s[n][2 * i + 1] = sk_exp2(s[n][2 * i + 1] * scale_log2 - base);
-            sum += s[n][2 * i] + s[n][2 * i + 1];
-        }
-        state.sum[i] = sum;
-#pragma unroll
-        for (int n = 0; n < D / 8; n++) {
-            o[n][2 * i] *= shrink;
-            o[n][2 * i + 1] *= shrink;
-        }
-    }
-}
-
 template <int D>
 static __device__ __forceinline__ void add_values(float o[STRIPS][D / 8][4],
                                                   const float p[STRIPS][PARTS][4], bf16 *values)
@@ -111,28 +54,6 @@ static __device__ __forceinline__ void add_values(float o[STRIPS][D / 8][4],
             }
         }
     }
-}
-
-/* Divides by the sum, which four threads share, and writes o and lse of a strip. */
-template <int D>
-static __device__ __forceinline__ void finish_strip(const sk_attention_tensors &t, int head,
-                                                    int row, bf16 *tile, const float o[D / 8][4],
-                                                    const strip &state)
-{
-    int lane = threadIdx.x % SK_WARP;
-    float factor[2];
-#pragma unroll
-    for (int i = 0; i < 2; i++) {
-        float sum = state.sum[i];
-        sum += __shfl_xor_sync(0xffffffffu, sum, 1);
-        sum += __shfl_xor_sync(0xffffffffu, sum, 2);
-        factor[i] = 1 / sum;
-        int r = row + lane / 4 + 8 * i;
-        if (lane % 4 == 0 && r < t.rows)
-            t.lse[(int64_t)r * t.heads + head] = state.most[i] * t.scale + logf(sum);
-    }
-    sk_tile_source to = sk_tile_of(t.o, t.heads, head, t);
-    sk_tile_store<D>(t.o + (int64_t)head * t.head_size, to, row, tile, 0, o, factor);
 }
 
 /* What travels for a step. */
@@ -165,7 +86,7 @@ static __global__ void __launch_bounds__(SK_TILE_THREADS, 2)
     int end = min(first + QUERIES, t.rows), last = min(row + WARP_QUERIES, t.rows) - 1;
     /* of this warp's queries: from where keys are seen by any of them, and by all that are behind */
     int any_from = t.bounds.lo[min(row, t.rows - 1)], all_from = t.bounds.lo[last];
-    float scale_log2 = t.scale * 1.44269504088896341f;
+    float scale_log2 = t.scale * log2_of_e;
     float s[STRIPS][PARTS][4], o[STRIPS][D / 8][4];
     strip state[STRIPS];
 #pragma unroll

@@ -31,6 +31,7 @@ struct sk_cuda {
     struct sk_branch *branch; /* branches_cuda.h */
     cudaEvent_t forked;
     int multiprocessors, major, minor;
+    bool wgmma; /* attention uses Hopper's own products; tests try both ways */
 };
 
 /* Places on 256 bytes in a workspace, for measuring (base NULL) and for running alike. */

@@ -2,6 +2,7 @@
 #include <stdio.h>
 
 #include "kernels/attention.h"
+#include "kernels/cuda_private.h"
 #include "tests/bench/bench_cuda.h"
 
 /* Scout's shapes. */
@@ -45,7 +46,8 @@ static void bench_length(int64_t rows, int64_t documents)
                                       .documents = f.documents,
                                       .shape = s};
     double flops = 4.0 * HEADS * HEAD * seen;
-    snprintf(what, sizeof what, "%lld rows, %lld documents", (long long)rows, (long long)documents);
+    snprintf(what, sizeof what, "%lld rows, %lld documents%s", (long long)rows,
+             (long long)documents, bench_ctx.cuda->wgmma ? ", wgmma" : "");
     bench_op(SK_ATTENTION_FORWARD, what, sk_attention_forward_cuda,
              sk_attention_forward_measure_cuda, &f, (struct bench_cost){flops, 0});
     bench_op(SK_ATTENTION_BACKWARD, what, sk_attention_backward_cuda,
@@ -53,11 +55,23 @@ static void bench_length(int64_t rows, int64_t documents)
     bench_clear();
 }
 
-void bench_attention(void)
+static void bench_lengths(void)
 {
     bench_length(2048, 1);
     bench_length(4096, 1);
     bench_length(4096, 16);
     bench_length(8192, 1);
     bench_length(16384, 1);
+}
+
+/* Both ways where both can run. */
+void bench_attention(void)
+{
+    bool wgmma = bench_ctx.cuda->wgmma;
+    bench_ctx.cuda->wgmma = false;
+    bench_lengths();
+    bench_ctx.cuda->wgmma = true;
+    if (bench_ctx.cuda->major == 9)
+        bench_lengths();
+    bench_ctx.cuda->wgmma = wgmma;
 }
