@@ -4,7 +4,7 @@
 #include "kernels/cuda_table.h"
 
 /* Sums go over fixed chunks in a fixed order: the number of multiprocessors does not show. */
-enum { THREADS = 256, SUM_THREADS = 1024, CHUNK = 32768, WIDE = 4, BLOCKS_EACH = 8 };
+enum { THREADS = 256, SUM_THREADS = 1024, CHUNK = SK_GRAD_NORM_CHUNK, WIDE = 4, BLOCKS_EACH = 8 };
 
 /* ---- gradient norm ---- */
 
@@ -12,7 +12,7 @@ uint64_t sk_grad_norm_measure_cuda(const void *args, int threads)
 {
     const sk_grad_norm *a = static_cast<const sk_grad_norm *>(args);
     (void)threads;
-    return (uint64_t)((a->count + CHUNK - 1) / CHUNK) * sizeof(double);
+    return sk_grad_norm_room_bytes(a->count);
 }
 
 /* Thread 0 gets the sum over the block; `scratch`: a double a warp. */

@@ -98,25 +98,7 @@ static int run_best(const sk_attention_tensors *t, const sk_cuda *cuda, run_fn *
     return (wgmma ? hopper : tiles)(t, cuda->stream, err);
 }
 
-/* Workspace: lo and hi, and for the backward delta. */
-struct room {
-    int32_t *lo, *hi;
-    float *delta;
-    uint64_t bytes;
-};
-
-static room lay_out(const sk_attention_shape *s, void *workspace, bool backward)
-{
-    room r = {};
-    sk_carver carver = {static_cast<unsigned char *>(workspace), 0};
-    r.lo = static_cast<int32_t *>(sk_carve(&carver, (uint64_t)s->rows * sizeof *r.lo));
-    r.hi = static_cast<int32_t *>(sk_carve(&carver, (uint64_t)s->rows * sizeof *r.hi));
-    if (backward)
-        r.delta = static_cast<float *>(
-            sk_carve(&carver, (uint64_t)s->rows * (uint64_t)s->heads * sizeof *r.delta));
-    r.bytes = carver.used;
-    return r;
-}
+using room = sk_attention_room;
 
 static int run_bounds(const room *r, sk_ctx *ctx, const sk_attention_shape *s,
                       const int32_t *documents, sf_err *err)
@@ -156,14 +138,14 @@ static bf16 *out(sk_act *p)
 extern "C" uint64_t sk_attention_forward_measure_cuda(const void *args, int threads)
 {
     (void)threads;
-    return lay_out(&static_cast<const sk_attention_forward *>(args)->shape, nullptr, false).bytes;
+    return sk_attention_lay_out(&static_cast<const sk_attention_forward *>(args)->shape, nullptr, false).bytes;
 }
 
 extern "C" int sk_attention_forward_cuda(sk_ctx *ctx, const void *args, sf_err *err)
 {
     const sk_attention_forward *a = static_cast<const sk_attention_forward *>(args);
     const sk_attention_shape *s = &a->shape;
-    room r = lay_out(s, a->workspace, false);
+    room r = sk_attention_lay_out(s, a->workspace, false);
     int code = check_shape(s, err);
     if (!code)
         code = run_bounds(&r, ctx, s, a->documents, err);
@@ -182,14 +164,14 @@ extern "C" int sk_attention_forward_cuda(sk_ctx *ctx, const void *args, sf_err *
 extern "C" uint64_t sk_attention_backward_measure_cuda(const void *args, int threads)
 {
     (void)threads;
-    return lay_out(&static_cast<const sk_attention_backward *>(args)->shape, nullptr, true).bytes;
+    return sk_attention_lay_out(&static_cast<const sk_attention_backward *>(args)->shape, nullptr, true).bytes;
 }
 
 extern "C" int sk_attention_backward_cuda(sk_ctx *ctx, const void *args, sf_err *err)
 {
     const sk_attention_backward *a = static_cast<const sk_attention_backward *>(args);
     const sk_attention_shape *s = &a->shape;
-    room r = lay_out(s, a->workspace, true);
+    room r = sk_attention_lay_out(s, a->workspace, true);
     int code = check_shape(s, err);
     if (!code)
         code = run_bounds(&r, ctx, s, a->documents, err);

@@ -10,11 +10,6 @@ struct sk_branch {
     cudaEvent_t done;
 };
 
-uint64_t sk_branches_bytes(void)
-{
-    return SK_BRANCHES * sk_blas_bytes();
-}
-
 static int start_branch(struct sk_branch *branch, const struct sk_cuda *cuda, struct sf_err *err)
 {
     branch->cuda = *cuda;

@@ -4,16 +4,12 @@
  * expanding the next expert's weights waits for the product before. On branches one expert's weights
  * are expanded while another's are multiplied. What runs on a branch, and in which order, is fixed, so
  * results do not change. Fork makes every branch wait for the stream, join the stream for every
- * branch. Private to the CUDA fillings. */
+ * branch. SK_BRANCHES of them (rooms_cuda.h). Private to the CUDA fillings. */
 #ifndef SCOUT_KERNELS_BRANCHES_CUDA_H
 #define SCOUT_KERNELS_BRANCHES_CUDA_H
 
 #include "kernels/cuda_private.h"
 
-enum { SK_BRANCHES = 4 };
-
-/* Device memory that they hold: a workspace of cuBLAS each. */
-uint64_t sk_branches_bytes(void);
 int sk_branches_start(struct sk_cuda *cuda, struct sf_err *err);
 void sk_branches_stop(struct sk_cuda *cuda);
 

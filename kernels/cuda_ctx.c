@@ -9,8 +9,6 @@
 #include "kernels/gemm_cuda.h"
 #include "libformat/base/mem.h"
 
-enum { SMALL_PAGE = 256 };
-
 /* ---- life ---- */
 
 static int start(struct sk_cuda *cuda, const struct sk_device *device, struct sf_err *err)
@@ -31,11 +29,11 @@ static int start(struct sk_cuda *cuda, const struct sk_device *device, struct sf
     for (int i = 0; i < SK_TRANSFER_SLOTS; i++)
         SK_CUDA(cudaEventCreateWithFlags(&cuda->transfer_done[i], cudaEventDisableTiming), err);
     SK_CUDA(cudaEventCreateWithFlags(&cuda->staged, cudaEventDisableTiming), err);
-    code = sk_device_alloc(&fault, SMALL_PAGE, "faults", err);
+    code = sk_device_alloc(&fault, SK_CUDA_SMALL_BYTES, "faults", err);
     if (code)
         return code;
     cuda->fault = fault;
-    SK_CUDA(cudaMemset(cuda->fault, 0, SMALL_PAGE), err);
+    SK_CUDA(cudaMemset(cuda->fault, 0, SK_CUDA_SMALL_BYTES), err);
     code = sk_blas_start(cuda, err);
     return code ? code : sk_branches_start(cuda, err);
 }
@@ -86,7 +84,7 @@ void sk_cuda_stop(struct sk_ctx *ctx)
 
 uint64_t sk_cuda_bytes(void)
 {
-    return sk_blas_bytes() + sk_branches_bytes() + SMALL_PAGE;
+    return sk_cuda_held_bytes();
 }
 
 int sk_cuda_wait_counts(struct sk_ctx *ctx, struct sf_err *err)

@@ -8,6 +8,7 @@
 #include <stdint.h>
 
 #include "kernels/cuda_ctx.h"
+#include "kernels/rooms_cuda.h"
 #include "kernels/transfer.h"
 
 /* What a kernel found wrong; the first one stays until it has been told. */
@@ -33,17 +34,5 @@ struct sk_cuda {
     int multiprocessors, major, minor;
     bool wgmma; /* attention uses Hopper's own products; tests try both ways */
 };
-
-/* Places on 256 bytes in a workspace, for measuring (base NULL) and for running alike. */
-struct sk_carver {
-    unsigned char *base;
-    uint64_t used;
-};
-static inline void *sk_carve(struct sk_carver *carver, uint64_t bytes)
-{
-    void *at = carver->base ? carver->base + carver->used : NULL;
-    carver->used += (bytes + 255) / 256 * 256;
-    return at;
-}
 
 #endif

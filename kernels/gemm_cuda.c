@@ -4,11 +4,9 @@
 
 #include "kernels/cuda_private.h"
 
-enum { WORKSPACE = 32 << 20 }; /* what NVIDIA recommends for Hopper; less makes products slower */
-
 uint64_t sk_blas_bytes(void)
 {
-    return WORKSPACE;
+    return SK_CUDA_BLAS_BYTES;
 }
 
 static int check_blas(cublasStatus_t status, const char *call, struct sf_err *err)
@@ -22,13 +20,13 @@ static int check_blas(cublasStatus_t status, const char *call, struct sf_err *er
 /* Our own workspace: the same memory, and so the same products, in every run. */
 int sk_blas_start(struct sk_cuda *cuda, struct sf_err *err)
 {
-    int code = sk_device_alloc(&cuda->blas_workspace, WORKSPACE, "cuBLAS", err);
+    int code = sk_device_alloc(&cuda->blas_workspace, SK_CUDA_BLAS_BYTES, "cuBLAS", err);
     if (!code)
         code = check_blas(cublasCreate(&cuda->blas), "cublasCreate", err);
     if (!code)
         code = check_blas(cublasSetStream(cuda->blas, cuda->stream), "cublasSetStream", err);
     if (!code)
-        code = check_blas(cublasSetWorkspace(cuda->blas, cuda->blas_workspace, WORKSPACE),
+        code = check_blas(cublasSetWorkspace(cuda->blas, cuda->blas_workspace, SK_CUDA_BLAS_BYTES),
                           "cublasSetWorkspace", err);
     /* Where a sum is split, its parts stay float32 until they are added. */
     if (!code)

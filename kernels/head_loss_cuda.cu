@@ -5,71 +5,19 @@
 #include "kernels/gemm_cuda.h"
 #include "kernels/nf4_cuda.h"
 
-/* float32 logits of a chunk: LOGIT_BYTES at most, in whole tiles of a product where that allows it.
- * A head that is not bfloat16 is expanded a slice at a time, in whole blocks of NF4. */
-enum {
-    LOGIT_BYTES = 256 << 20,
-    SLICE_BYTES = 32 << 20,
-    TILE_ROWS = 128,
-    MOST_ROWS = 2048,
-    SLICE_STEP = 64,
-    LIST_THREADS = 1024,
-    COPY_THREADS = 256,
-    SOFTMAX_THREADS = 1024,
-    SUM_TILE = 1024
-};
+enum { LIST_THREADS = 1024, COPY_THREADS = 256, SOFTMAX_THREADS = 1024, SUM_TILE = 1024 };
+
+using room = sk_head_loss_room;
 
 static int64_t least(int64_t a, int64_t b)
 {
     return a < b ? a : b;
 }
 
-static int64_t chunk_rows(int64_t rows, int64_t vocabulary)
-{
-    int64_t most = LOGIT_BYTES / 4 / vocabulary / TILE_ROWS * TILE_ROWS;
-    most = most < TILE_ROWS ? (int64_t)TILE_ROWS : least(most, MOST_ROWS);
-    return least(rows, most);
-}
-
-static int64_t slice_rows(int64_t vocabulary, int64_t hidden)
-{
-    int64_t most = SLICE_BYTES / 2 / hidden / SLICE_STEP * SLICE_STEP;
-    return least(vocabulary, most < SLICE_STEP ? (int64_t)SLICE_STEP : most);
-}
-
-/* `rows`: those that a chunk may hold. */
-struct room {
-    float *logits; /* [rows, vocabulary]; then, in place, d logits as bfloat16, rows as far apart */
-    float *dx;     /* [rows, hidden] */
-    bf16 *x;       /* [rows, hidden], gathered */
-    uint16_t *head; /* [slice, hidden] */
-    double *loss;   /* [all rows] */
-    int32_t *index; /* [all rows]: rows with a target, in order */
-    int64_t rows, slice;
-    uint64_t bytes;
-};
-
-static room lay_out(const sk_head_loss *a, void *workspace)
-{
-    room r = {};
-    sk_carver carver = {static_cast<unsigned char *>(workspace), 0};
-    r.rows = chunk_rows(a->rows, a->vocabulary);
-    r.slice = slice_rows(a->vocabulary, a->hidden);
-    uint64_t rows = (uint64_t)r.rows, hidden = (uint64_t)a->hidden;
-    r.logits = static_cast<float *>(sk_carve(&carver, rows * (uint64_t)a->vocabulary * 4));
-    r.dx = static_cast<float *>(sk_carve(&carver, rows * hidden * 4));
-    r.x = static_cast<bf16 *>(sk_carve(&carver, rows * hidden * 2));
-    r.head = static_cast<uint16_t *>(sk_carve(&carver, (uint64_t)r.slice * hidden * 2));
-    r.loss = static_cast<double *>(sk_carve(&carver, (uint64_t)a->rows * 8));
-    r.index = static_cast<int32_t *>(sk_carve(&carver, (uint64_t)a->rows * 4));
-    r.bytes = carver.used;
-    return r;
-}
-
 uint64_t sk_head_loss_measure_cuda(const void *args, int threads)
 {
     (void)threads;
-    return lay_out(static_cast<const sk_head_loss *>(args), nullptr).bytes;
+    return sk_head_loss_lay_out(static_cast<const sk_head_loss *>(args), nullptr).bytes;
 }
 
 /* ---- rows with a target ---- */
@@ -427,7 +375,7 @@ static int prepare_head(run *s, sf_err *err)
 int sk_head_loss_cuda(sk_ctx *ctx, const void *args, sf_err *err)
 {
     const sk_head_loss *a = static_cast<const sk_head_loss *>(args);
-    run s = {ctx, a, lay_out(a, a->workspace), nullptr, false, nullptr};
+    run s = {ctx, a, sk_head_loss_lay_out(a, a->workspace), nullptr, false, nullptr};
     int64_t rows = a->rows;
     int code = a->host_targets ? count_targets(&rows, a, err) : SF_OK;
     if (!code && a->logits)

@@ -1,5 +1,7 @@
 #include "kernels/linear.h"
 
+#include <assert.h>
+
 #include "kernels/branches_cuda.h"
 #include "kernels/cuda_private.h"
 #include "kernels/cuda_table.h"
@@ -30,6 +32,7 @@ static struct room lay_out(void *workspace, struct lora l, int64_t u_rows)
     room.b = sk_carve(&carver, b * sizeof *room.b);
     room.u = sk_carve(&carver, (uint64_t)u_rows * (uint64_t)l.rank * sizeof *room.u);
     room.bytes = carver.used;
+    assert(room.bytes == sk_linear_room_bytes(l.groups, l.out, l.in, l.rank, u_rows));
     return room;
 }
 

@@ -117,6 +117,8 @@ static inline uint64_t sk_activation_bytes(enum sk_format activation)
 
 /* The CPU table: float32, OpenMP over fixed tiles, OpenBLAS inside a tile. */
 const struct sk_ops *sk_ops_cpu(void);
+/* The CUDA table's element and workspaces, in every build: for plans. Its ops do not run. */
+const struct sk_ops *sk_ops_cuda_plan(void);
 /* Once at start: pins OpenBLAS to one thread a call and compares its products with plain loops on a
  * few shapes; SF_EUNSUPPORTED with the figures when this OpenBLAS computes wrongly on this
  * processor (OPENBLAS_CORETYPE may help). */

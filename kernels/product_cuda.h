@@ -10,6 +10,7 @@
 
 #include "kernels/matrix.h"
 #include "kernels/ops.h"
+#include "kernels/rooms_cuda.h"
 
 struct sk_product {
     uint16_t *to;                   /* [rows, w->rows]; across: [rows, w->cols] */
@@ -22,10 +23,5 @@ struct sk_product {
     bool accumulate; /* to += instead of to =, rounded once */
 };
 int sk_matrix_product_cuda(struct sk_ctx *ctx, const struct sk_product *p, struct sf_err *err);
-
-static inline uint64_t sk_product_scratch(int64_t out, int64_t in)
-{
-    return (uint64_t)out * (uint64_t)in * sizeof(uint16_t);
-}
 
 #endif

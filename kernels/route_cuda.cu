@@ -7,31 +7,14 @@
 
 /* Logits are one product. Then a stable counting sort without atomics: ranks inside tiles of rows,
  * sums over tiles and experts, and rows move to their places. */
-enum { TILE = 128, TILE_WARPS = TILE / SK_WARP, SCAN_THREADS = 1024, MOST_EXPERTS = 1024 };
+enum { TILE = SK_ROUTE_TILE, TILE_WARPS = TILE / SK_WARP, SCAN_THREADS = 1024, MOST_EXPERTS = 1024 };
 
-struct room {
-    uint16_t *router; /* [experts, hidden] where it is not bfloat16 */
-    int32_t *rank;    /* [rows]: among the rows of its tile and expert */
-    int32_t *count;   /* [experts, tiles]: rows, then those of the tiles before */
-    uint64_t bytes;
-};
-
-static room lay_out(const sk_route_forward *a, void *workspace)
-{
-    room r = {};
-    sk_carver carver = {static_cast<unsigned char *>(workspace), 0};
-    uint64_t rows = (uint64_t)a->rows, experts = (uint64_t)a->experts;
-    r.router = static_cast<uint16_t *>(sk_carve(&carver, experts * (uint64_t)a->hidden * 2));
-    r.rank = static_cast<int32_t *>(sk_carve(&carver, rows * 4));
-    r.count = static_cast<int32_t *>(sk_carve(&carver, experts * ((rows + TILE - 1) / TILE) * 4));
-    r.bytes = carver.used;
-    return r;
-}
+using room = sk_route_room;
 
 uint64_t sk_route_forward_measure_cuda(const void *args, int threads)
 {
     (void)threads;
-    return lay_out(static_cast<const sk_route_forward *>(args), nullptr).bytes;
+    return sk_route_lay_out(static_cast<const sk_route_forward *>(args), nullptr).bytes;
 }
 
 /* ---- choice ---- */
@@ -254,7 +237,7 @@ int sk_route_forward_cuda(struct sk_ctx *ctx, const void *args, struct sf_err *e
     if (a->experts > MOST_EXPERTS)
         return sf_fail(err, SF_EUNSUPPORTED, "a router under CUDA has at most %d experts, not %lld",
                        (int)MOST_EXPERTS, (long long)a->experts);
-    room r = lay_out(a, a->workspace);
+    room r = sk_route_lay_out(a, a->workspace);
     int tiles = sk_blocks(a->rows, TILE);
     int code = make_logits(ctx, a, &r, err);
     if (!code)

@@ -3,6 +3,7 @@
 #include <string.h>
 #include <sys/resource.h>
 
+#include "kernels/rooms_cuda.h"
 #include "libformat/base/mem.h"
 #ifdef SCOUT_HAVE_CUDA
 #include "kernels/cuda_ctx.h"
@@ -43,6 +44,17 @@ static int open_cpu(struct sft_backend *b, int threads, struct sf_err *err)
 }
 
 /* ---- a device ---- */
+
+#ifndef SCOUT_HAVE_CUDA
+/* Sizes alone, for plans on a machine or in a build without CUDA. */
+static void plan_cuda(struct sft_backend *b, int threads)
+{
+    b->ops = sk_ops_cuda_plan();
+    b->info.name = "cuda";
+    b->info.workspace_bytes = sk_cuda_held_bytes();
+    b->ctx.threads = threads;
+}
+#endif
 
 #ifdef SCOUT_HAVE_CUDA
 
@@ -136,6 +148,10 @@ static int open_kind(struct sft_backend *b, enum sft_device_kind kind, int threa
     }
 #else
     (void)reason;
+    if (kind == SFT_DEVICE_CUDA && b->planning) {
+        plan_cuda(b, threads);
+        return SF_OK;
+    }
     if (kind == SFT_DEVICE_CUDA)
         return sf_fail(err, SF_EUNSUPPORTED,
                        "this build has no CUDA: build it where nvcc is found, or use --device cpu");
