@@ -55,10 +55,29 @@ static uint64_t grad_norm(const void *args, int threads)
     return sk_grad_norm_room_bytes(a->count);
 }
 
+/* ---- memory: there is none ---- */
+
+static int allocate(void **out, struct sk_ctx *ctx, enum sk_place place, uint64_t bytes,
+                    const char *what, struct sf_err *err)
+{
+    (void)ctx, (void)place;
+    *out = NULL;
+    return sf_fail(err, SF_EUNSUPPORTED, "%s: a plan has no device for %llu bytes", what,
+                   (unsigned long long)bytes);
+}
+
+static void release(struct sk_ctx *ctx, enum sk_place place, void *block)
+{
+    (void)ctx, (void)place, (void)block; /* NULL, always */
+}
+
+static const struct sk_memory memory = {.allocate = allocate, .release = release};
+
 static const struct sk_ops table = {
     .name = "cuda",
     .activation = SK_FORMAT_BF16,
     .device = true,
+    .memory = &memory,
     .measure =
         {
             [SK_EMBED_FORWARD] = none,

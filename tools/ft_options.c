@@ -7,6 +7,8 @@
 
 enum { P = 1 << FT_PLAN, T = 1 << FT_TRAIN, E = 1 << FT_EVAL, X = 1 << FT_PROBE };
 
+const char *ft_program = "scout-ft";
+
 static const struct {
     const char *name, *usage, *about;
 } verbs[] = {

@@ -8,7 +8,8 @@
 #include "train/plan/memory_policy.h"
 #include "train/schedule.h"
 
-#define FT_PROGRAM "scout-ft"
+extern const char *ft_program; /* "scout-ft"; scout-inspect plan says its own name */
+#define FT_PROGRAM ft_program
 
 enum ft_verb { FT_PLAN, FT_TRAIN, FT_EVAL, FT_PROBE };
 

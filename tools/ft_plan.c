@@ -2,7 +2,7 @@
 #include <stdio.h>
 
 #include "libformat/base/json.h"
-#include "tools/ft_fit.h"
+#include "tools/ft_plan.h"
 #include "tools/ft_verbs.h"
 
 /* One line of the plan; what is zero is left out. */
@@ -138,8 +138,8 @@ static int stand_in(struct sft_dataset *out, struct sf_arena *arena, const struc
     return SF_OK;
 }
 
-static int plan(struct ft_model *m, const struct ft_options *o, struct sft_dataset *data,
-                struct sft_dataset *eval, struct sf_err *err)
+static int make(struct ft_model *m, const struct ft_options *o, struct sft_dataset *data,
+                struct sft_dataset *eval, ft_plan_show *show, void *context, struct sf_err *err)
 {
     struct sft_dataset full = {0};
     int code = ft_model_open(m, o, err);
@@ -165,21 +165,35 @@ static int plan(struct ft_model *m, const struct ft_options *o, struct sft_datas
     sft_plan_weights(&p, m->map);
     sft_trainer_plan(&p, trainer);
     sft_plan_total(&p);
-    if (o->json)
-        code = print_json(&p, &fit, trainer, err);
-    else
-        print_text(&p, &fit, trainer);
+    code = show(context, &p, &fit, trainer, err);
     sft_trainer_close(trainer);
     return code;
 }
 
-int ft_plan(const struct ft_options *options, struct sf_err *err)
+int ft_plan_make(const struct ft_options *options, ft_plan_show *show, void *context,
+                 struct sf_err *err)
 {
     struct ft_model model = {0};
     struct sft_dataset data = {0}, eval = {0};
-    int code = plan(&model, options, &data, &eval, err);
+    int code = make(&model, options, &data, &eval, show, context, err);
     sft_dataset_free(&data);
     sft_dataset_free(&eval);
     ft_model_close(&model);
     return code;
+}
+
+int ft_plan_print(void *options, const struct sft_plan *plan, const struct ft_fit *fit,
+                  const struct sft_trainer *trainer, struct sf_err *err)
+{
+    const struct ft_options *o = options;
+    if (o->json)
+        return print_json(plan, fit, trainer, err);
+    print_text(plan, fit, trainer);
+    return SF_OK;
+}
+
+int ft_plan(const struct ft_options *options, struct sf_err *err)
+{
+    struct ft_options copy = *options;
+    return ft_plan_make(options, ft_plan_print, &copy, err);
 }

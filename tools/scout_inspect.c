@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "tools/columns.h"
+#include "tools/inspect_plan.h"
 #include "tools/inspect_verbs.h"
 #include "tools/tool.h"
 
@@ -84,7 +85,11 @@ static const char USAGE[] =
     "  files MODEL        the files it carries\n"
     "  file MODEL NAME    one of them, as it is\n"
     "  tokenizer MODEL    look up ids and tokens, encode a text\n"
-    "  provenance MODEL   converter, options, source files";
+    "  provenance MODEL   converter, options, source files\n"
+    "  extract MODEL GLOB -o FILE   tensors as .npy or .safetensors\n"
+    "  diff A B           two containers, or a container and a Hugging Face folder\n"
+    "  report MODEL -o FILE         all of it as one page for a browser\n"
+    "  plan MODEL [--card CARD]...  memory of a run; options as scout-ft plan";
 
 static int run(const struct verb *verb, const struct inspect_request *r, struct sf_arena *arena,
                struct sf_err *err)
@@ -193,6 +198,8 @@ int main(int argc, char **argv)
     struct sf_arena arena = {0};
     struct sf_err err = {0};
     tool_start();
+    if (argc > 1 && strcmp(argv[1], "plan") == 0)
+        return tool_finish(PROGRAM, inspect_plan(argc - 1, argv + 1));
     int status = tool_parse(&args, argc, argv, &arena);
     if (status == TOOL_DONE && !args.help) {
         status = read_operands(&verb, &r, &args);
