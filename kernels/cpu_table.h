@@ -20,7 +20,7 @@ sk_run_fn sk_swiglu_forward_cpu, sk_swiglu_backward_cpu;
 sk_run_fn sk_head_loss_cpu;
 sk_measure_fn sk_head_loss_measure_cpu;
 sk_run_fn sk_transfer_begin_cpu, sk_transfer_end_cpu;
-sk_run_fn sk_grad_norm_cpu, sk_adamw_cpu, sk_fill_zero_cpu;
+sk_run_fn sk_grad_norm_cpu, sk_adamw_cpu, sk_adamw_8bit_cpu, sk_fill_zero_cpu;
 sk_measure_fn sk_grad_norm_measure_cpu;
 
 #endif

@@ -27,7 +27,7 @@ sk_cuda_measure_fn sk_route_forward_measure_cuda;
 sk_cuda_run_fn sk_swiglu_forward_cuda, sk_swiglu_backward_cuda;
 sk_cuda_run_fn sk_head_loss_cuda;
 sk_cuda_measure_fn sk_head_loss_measure_cuda;
-sk_cuda_run_fn sk_grad_norm_cuda, sk_adamw_cuda, sk_fill_zero_cuda;
+sk_cuda_run_fn sk_grad_norm_cuda, sk_adamw_cuda, sk_adamw_8bit_cuda, sk_fill_zero_cuda;
 sk_cuda_measure_fn sk_grad_norm_measure_cuda;
 sk_cuda_run_fn sk_transfer_begin_cuda, sk_transfer_end_cuda;
 

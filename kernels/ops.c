@@ -3,6 +3,7 @@
 #include <stddef.h>
 
 #include "kernels/adamw.h"
+#include "kernels/adamw_8bit.h"
 #include "kernels/attention.h"
 #include "kernels/embed.h"
 #include "kernels/head_loss.h"
@@ -33,6 +34,7 @@
     X(HEAD_LOSS, head_loss, x, workspace, rows, true)                                              \
     X(GRAD_NORM, grad_norm, grad, workspace, count, true)                                          \
     X(ADAMW, adamw, grad, hyper, count, false)                                                     \
+    X(ADAMW_8BIT, adamw_8bit, grad, hyper, count, false)                                           \
     X(FILL_ZERO, fill_zero, bytes, data, bytes, false)                                             \
     X(TRANSFER_BEGIN, transfer_begin, from, from, bytes, false)                                    \
     X(TRANSFER_END, transfer_end, from, from, bytes, false)

@@ -45,6 +45,7 @@ enum sk_op {
     SK_HEAD_LOSS,
     SK_GRAD_NORM,
     SK_ADAMW,
+    SK_ADAMW_8BIT,
     SK_FILL_ZERO,
     SK_TRANSFER_BEGIN,
     SK_TRANSFER_END,

@@ -1,6 +1,6 @@
 #include <stdio.h>
 
-#include "kernels/adamw.h"
+#include "kernels/adamw_8bit.h"
 #include "kernels/rmsnorm.h"
 #include "kernels/route.h"
 #include "kernels/swiglu.h"
@@ -138,6 +138,20 @@ static void bench_update(void)
                          .epsilon = 1e-8,
                          .weight_decay = 0.01};
     bench_op(SK_ADAMW, "56 Mi parameters", sk_adamw_cuda, NULL, &a, touches(7 * bytes));
+    struct sk_adamw_8bit b = {.parameter = a.parameter,
+                              .m = bench_room(PARAMETERS),
+                              .v = bench_room(PARAMETERS),
+                              .m_scale = bench_floats(PARAMETERS / SK_ADAMW_BLOCK, 0),
+                              .v_scale = bench_floats(PARAMETERS / SK_ADAMW_BLOCK, 0),
+                              .grad = n.grad,
+                              .clip = n.clip,
+                              .hyper = hyper,
+                              .count = PARAMETERS,
+                              .beta1 = 0.9,
+                              .beta2 = 0.999,
+                              .epsilon = 1e-8,
+                              .weight_decay = 0.01};
+    bench_op(SK_ADAMW_8BIT, "56 Mi parameters", sk_adamw_8bit_cuda, NULL, &b, touches(4 * bytes));
     bench_clear();
 }
 
