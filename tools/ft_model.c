@@ -168,7 +168,9 @@ int ft_model_lora(struct ft_model *model, const struct ft_options *options, bool
                   struct sf_err *err)
 {
     const char *from = options->adapter ? options->adapter : options->init_adapter;
-    return from ? read_lora(model, from, training, err) : new_lora(model, options, err);
+    int code = from ? read_lora(model, from, training, err) : new_lora(model, options, err);
+    model->lora.optim = options->optim;
+    return code;
 }
 
 int ft_model_fill_lora(struct ft_model *model, const struct ft_options *options, bool training,

@@ -54,6 +54,7 @@ static void set_defaults(struct ft_options *o)
                              .save_steps = 500,
                              .logging_steps = 10,
                              .seed = 42,
+                             .optim_name = "adamw_torch",
                              .beta1 = 0.9,
                              .beta2 = 0.999,
                              .epsilon = 1e-8,
@@ -136,6 +137,9 @@ static int list_options(struct tool_option out[MOST_OPTIONS], struct ft_options 
           "linear, cosine, constant or constant_with_warmup (linear)"}},
         {P | T, {"warmup-steps", 0, TOOL_INT, &o->warmup_steps, "N", "(0)"}},
         {P | T, {"warmup-ratio", 0, TOOL_DOUBLE, &o->warmup_ratio, "X", "of all steps (0)"}},
+        {P | T,
+         {"optim", 0, TOOL_STRING, &o->optim_name, "NAME",
+          "adamw_torch, or adamw_8bit: moments of a byte each (adamw_torch)"}},
         {P | T, {"weight-decay", 0, TOOL_DOUBLE, &o->weight_decay, "X", "(0)"}},
         {P | T, {"adam-beta1", 0, TOOL_DOUBLE, &o->beta1, "X", "(0.9)"}},
         {P | T, {"adam-beta2", 0, TOOL_DOUBLE, &o->beta2, "X", "(0.999)"}},
@@ -234,6 +238,9 @@ static int read_names(struct ft_options *o)
                           "--lr-scheduler-type is linear, cosine, constant or "
                           "constant_with_warmup, not \"%s\"",
                           o->schedule_name);
+    if (!sft_optim_from_name(&o->optim, o->optim_name))
+        return tool_usage(FT_PROGRAM, "--optim is adamw_torch or adamw_8bit, not \"%s\"",
+                          o->optim_name);
     if (o->adapter_class && strcmp(o->adapter_class, "text") != 0 &&
         strcmp(o->adapter_class, "multimodal") != 0)
         return tool_usage(FT_PROGRAM, "--adapter-class is text or multimodal, not \"%s\"",

@@ -5,6 +5,7 @@
 #include "tools/tool.h"
 #include "train/backend.h"
 #include "train/data/dataset.h"
+#include "train/lora.h"
 #include "train/plan/memory_policy.h"
 #include "train/schedule.h"
 
@@ -42,6 +43,8 @@ struct ft_options {
     int64_t warmup_steps, eval_steps, save_steps, logging_steps;
     const char *schedule_name;
     enum sft_schedule_kind schedule;
+    const char *optim_name;
+    enum sft_optim optim;
     double weight_decay, beta1, beta2, epsilon, max_grad_norm;
     bool gradient_checkpointing;
     const char *recompute_name, *vram_limit_text;

@@ -3,11 +3,11 @@
 #include <math.h>
 #include <string.h>
 
-#include "kernels/adamw.h"
+#include "kernels/adamw_8bit.h"
 #include "libformat/base/mem.h"
 #include "train/philox.h"
 
-enum { TENSOR_ALIGN = 64 }; /* elements: tensors start on 256 bytes */
+enum { TENSOR_ALIGN = SK_ADAMW_BLOCK }; /* elements: a block of moments is of one tensor */
 
 static int64_t aligned(int64_t count)
 {
@@ -175,9 +175,43 @@ int sft_lora_plan_adapter(struct sft_lora *out, struct sf_arena *arena,
     return SF_OK;
 }
 
+static const struct {
+    const char *name;
+    enum sft_optim optim;
+} optims[] = {
+    {"adamw_torch", SFT_ADAMW}, {"adamw_8bit", SFT_ADAMW_8BIT}, {"adamw_bnb_8bit", SFT_ADAMW_8BIT}};
+
+bool sft_optim_from_name(enum sft_optim *out, const char *name)
+{
+    for (size_t i = 0; i < sizeof optims / sizeof *optims; i++) {
+        if (strcmp(optims[i].name, name) == 0) {
+            *out = optims[i].optim;
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Scales start on 256 bytes, as everything in the block. */
+struct sft_moments sft_lora_moments(const struct sft_lora *lora)
+{
+    uint64_t count = (uint64_t)lora->count, floats = count * sizeof(float);
+    struct sft_moments o = {.m = 2 * floats, .code_bytes = floats};
+    if (lora->optim == SFT_ADAMW_8BIT) {
+        o.code_bytes = count;
+        o.scale_bytes = (uint64_t)aligned(sk_adamw_blocks(lora->count) * (int64_t)sizeof(float));
+    }
+    o.v = o.m + o.code_bytes;
+    o.m_scale = o.v + o.code_bytes;
+    o.v_scale = o.m_scale + o.scale_bytes;
+    o.bytes = 2 * (o.code_bytes + o.scale_bytes);
+    return o;
+}
+
 uint64_t sft_lora_bytes(const struct sft_lora *lora, bool training)
 {
-    return (uint64_t)lora->count * sizeof(float) * (training ? 4 : 1);
+    uint64_t floats = (uint64_t)lora->count * sizeof(float);
+    return training ? 2 * floats + sft_lora_moments(lora).bytes : floats;
 }
 
 static int allocate(struct sft_lora *lora, struct sf_err *err)

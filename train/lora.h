@@ -2,9 +2,10 @@
  * optimizer keeps for them, and where all that lies.
  *
  * Planning measures, one allocation follows, pointers are dealt. The block is
- *     parameters | gradients | m | v      each `count` float32, modules in the same places in all,
- * so that norm, clipping and AdamW run over flat arrays. Gaps (tensors start on 256 bytes) hold
- * zeros and stay zero. For inference only the parameters are there. Modules are ordered by layer,
+ *     parameters | gradients | moments: m | v, or codes of m | of v | scales of m | of v
+ * `count` numbers each, modules in the same places in all, so that norm, clipping and AdamW run over
+ * flat arrays. Gaps (tensors start on blocks of 256 numbers, as 8-bit moments go) hold zeros and
+ * stay zero. For inference only the parameters are there. Modules are ordered by layer,
  * then part. The block is the back end's memory. `parameters` is host memory: the block itself on the
  * CPU, else a copy that sft_lora_push sends and sft_lora_pull fetches. A module has groups of equal shape, one for linear modules, one per expert for routed
  * experts, A [groups][rank, in], B [groups][out, rank].
@@ -30,6 +31,11 @@ struct sft_lora_config {
     bool rslora; /* scale alpha / sqrt(rank) instead of alpha / rank */
 };
 
+/* How the moments are kept: float32, or a byte each (kernels/adamw_8bit.h). */
+enum sft_optim { SFT_ADAMW, SFT_ADAMW_8BIT };
+/* "adamw_torch", "adamw_8bit" (also "adamw_bnb_8bit"). */
+bool sft_optim_from_name(enum sft_optim *out, const char *name);
+
 struct sft_lora_module {
     struct sf_role role; /* expert -1 */
     int64_t groups, rank, in, out;
@@ -44,6 +50,7 @@ struct sft_lora {
     int64_t trained;               /* elements of A and B alone */
     struct sft_lora_config config; /* of an adapter that was read: targets NULL */
     double dropout;                /* as an adapter that was read says; not applied */
+    enum sft_optim optim;          /* SFT_ADAMW; may be set until anything is measured */
     bool training;                 /* the block holds gradients and moments too */
     const struct sk_ops *ops;      /* whose memory the block is; NULL until allocated */
     struct sk_ctx *ctx;
@@ -63,6 +70,13 @@ int sft_lora_plan_adapter(struct sft_lora *out, struct sf_arena *arena,
                           struct sf_err *err);
 /* Bytes of the block: parameters, and when training gradients and moments. */
 uint64_t sft_lora_bytes(const struct sft_lora *lora, bool training);
+/* What the optimizer keeps, in bytes from the block's start; scales: of 8-bit codes. */
+struct sft_moments {
+    uint64_t m, v, m_scale, v_scale;
+    uint64_t code_bytes, scale_bytes; /* of each of m and v, of each of their scales */
+    uint64_t bytes;                   /* of all */
+};
+struct sft_moments sft_lora_moments(const struct sft_lora *lora);
 /* Allocates, zeroed. ops and ctx outlive the adapter. */
 int sft_lora_allocate(struct sft_lora *lora, bool training, const struct sk_ops *ops,
                       struct sk_ctx *ctx, struct sf_err *err);
@@ -72,7 +86,8 @@ int sft_lora_push(struct sft_lora *lora, struct sf_err *err);
 int sft_lora_pull(struct sft_lora *lora, struct sf_err *err);
 
 enum sft_lora_state { SFT_LORA_PARAMETERS, SFT_LORA_GRADIENTS, SFT_LORA_M, SFT_LORA_V };
-/* [count] float32 where ops work: for the host to look at only where that is the heap. */
+/* [count] float32 where ops work: for the host to look at only where that is the heap. M and V: where
+ * they are float32. */
 static inline float *sft_lora_state(const struct sft_lora *lora, enum sft_lora_state state)
 {
     return (float *)lora->block + state * lora->count;

@@ -4,7 +4,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "kernels/adamw.h"
+#include "kernels/adamw_8bit.h"
 #include "kernels/head_loss.h"
 #include "libformat/base/mem.h"
 #include "libformat/codec/halves.h"
@@ -59,6 +59,32 @@ static int open_zero(struct sft_step *step, struct sf_err *err)
     return sft_tape_finish(tape, step->config.ops, step->config.ctx->threads, err);
 }
 
+static void emit_adamw(struct sft_tape *t, const struct sft_step_config *c, struct sft_ref p,
+                       struct sft_ref g, struct sft_ref clip, struct sft_ref hyper)
+{
+    struct sft_moments o = sft_lora_moments(c->lora);
+    struct sft_ref m = sft_at(sft_tape_adapter(t, o.m, o.code_bytes, "m"), 0);
+    struct sft_ref v = sft_at(sft_tape_adapter(t, o.v, o.code_bytes, "v"), 0);
+    struct sk_adamw adamw = {.count = c->lora->count,
+                             .beta1 = c->beta1,
+                             .beta2 = c->beta2,
+                             .epsilon = c->epsilon,
+                             .weight_decay = c->weight_decay};
+    if (c->lora->optim == SFT_ADAMW) {
+        sft_tape_emit(t, SK_ADAMW, &adamw, (struct sft_ref[]){p, m, v, g, clip, hyper}, 6);
+        return;
+    }
+    struct sft_ref ms = sft_at(sft_tape_adapter(t, o.m_scale, o.scale_bytes, "scales of m"), 0);
+    struct sft_ref vs = sft_at(sft_tape_adapter(t, o.v_scale, o.scale_bytes, "scales of v"), 0);
+    struct sk_adamw_8bit adamw_8bit = {.count = adamw.count,
+                                       .beta1 = adamw.beta1,
+                                       .beta2 = adamw.beta2,
+                                       .epsilon = adamw.epsilon,
+                                       .weight_decay = adamw.weight_decay};
+    sft_tape_emit(t, SK_ADAMW_8BIT, &adamw_8bit,
+                  (struct sft_ref[]){p, m, v, ms, vs, g, clip, hyper}, 8);
+}
+
 static int open_update(struct sft_step *step, struct sf_err *err)
 {
     const struct sft_step_config *c = &step->config;
@@ -70,17 +96,10 @@ static int open_update(struct sft_step *step, struct sf_err *err)
         sft_tape_buffer(t, SFT_KEPT, SFT_PORT, sizeof(struct sk_adamw_hyper), "learning rate");
     struct sft_ref p = sft_at(sft_tape_adapter(t, 0, bytes, "parameters"), 0);
     struct sft_ref g = sft_at(sft_tape_adapter(t, bytes, bytes, "gradients"), 0);
-    struct sft_ref m = sft_at(sft_tape_adapter(t, 2 * bytes, bytes, "m"), 0);
-    struct sft_ref v = sft_at(sft_tape_adapter(t, 3 * bytes, bytes, "v"), 0);
     struct sft_ref clip = sft_at(step->clip, 0), hyper = sft_at(step->hyper, 0);
     struct sk_grad_norm norm = {.count = c->lora->count, .max_norm = c->max_grad_norm};
     sft_tape_emit(t, SK_GRAD_NORM, &norm, (struct sft_ref[]){sft_at(step->norm, 0), clip, g}, 3);
-    struct sk_adamw adamw = {.count = c->lora->count,
-                             .beta1 = c->beta1,
-                             .beta2 = c->beta2,
-                             .epsilon = c->epsilon,
-                             .weight_decay = c->weight_decay};
-    sft_tape_emit(t, SK_ADAMW, &adamw, (struct sft_ref[]){p, m, v, g, clip, hyper}, 6);
+    emit_adamw(t, c, p, g, clip, hyper);
     return sft_tape_finish(t, c->ops, c->ctx->threads, err);
 }
 
@@ -239,7 +258,7 @@ void sft_step_plan(struct sft_plan *plan, const struct sft_step *step)
     if (plan->host_bytes < step->host_bytes)
         plan->host_bytes = step->host_bytes;
     if (lora)
-        sft_plan_adapter(plan, sft_lora_bytes(lora, false), training);
+        sft_plan_adapter(plan, sft_lora_bytes(lora, false), sft_lora_moments(lora).bytes, training);
 }
 
 uint64_t sft_step_bytes(const struct sft_step *step)

@@ -26,7 +26,7 @@ refused() {
     "$ft" "$@" >out 2>err
     got=$?
     [ "$got" = "$want" ] || fail "scout-ft $*: exit status $got, not $want: $(tail -n 1 err)"
-    [ "$(grep -c '^scout-ft: ' err)" = 1 ] || fail "scout-ft $*: not one sentence but: $(cat err)"
+    [ "$(grep '^scout-ft: ' err | grep -vc '^scout-ft: on the processor: ')" = 1 ] || fail "scout-ft $*: not one sentence but: $(cat err)"
     tail -n 1 err | grep -Eq -- "^scout-ft: .*$pattern" || fail "scout-ft $*: says $(tail -n 1 err), not $pattern"
     [ -s out ] && fail "scout-ft $*: stdout is not empty"
     [ -e new ] && fail "scout-ft $*: left new/ behind"
@@ -85,6 +85,19 @@ same "plan --json" "$("$json_get" out total_bytes)" "$total"
 step_bytes=$("$json_get" out step_bytes)
 runs plan $small --data train.txt --eval-data held-out.txt --gradient-checkpointing --json
 [ "$("$json_get" out step_bytes)" -lt "$step_bytes" ] || fail "--gradient-checkpointing saves nothing"
+
+# ---- moments of 8 bits: less memory, nearly the same road ----
+moments=$("$json_get" out adapter_moment_bytes)
+eight="--optim adamw_8bit --max-steps 4 --learning-rate 2e-3"
+runs train $small --data train.txt --eval-data held-out.txt --output-dir eight $eight
+planned=$(sed -n 's/.*; \(.*\) planned$/\1/p' err)
+loss=$(sed -n 's/^held-out loss .* -> //p' out)
+[ "$(echo "$loss $after" | awk '{d = $1 - $2; print (d < 0.01 && d > -0.01)}')" = 1 ] || fail "held-out loss $after, with 8 bits $loss"
+cmp -s a/adapter_model.safetensors eight/adapter_model.safetensors && fail "--optim changes nothing"
+runs plan $small --data train.txt --eval-data held-out.txt $eight
+has out "^total [0-9]+ bytes, $planned; 4 steps$"
+runs plan $small --data train.txt --eval-data held-out.txt $eight --json
+[ "$(($("$json_get" out adapter_moment_bytes) * 15 / 4))" -lt "$moments" ] || fail "--optim adamw_8bit saves too little"
 
 # ---- the same whatever the threads; config files; other rows ----
 runs train $small --data train.txt --output-dir b --max-steps 2 --learning-rate 1e-3
@@ -152,6 +165,7 @@ refused 2 'probe needs -o' probe --model m.scout --inputs "$inputs"
 # ---- what is refused, before any work ----
 refused 2 'a verb is missing'
 refused 2 'unknown verb "tran"' tran
+refused 2 '--optim is adamw_torch or adamw_8bit, not "sgd"' train $small --data train.txt --output-dir new --optim sgd
 refused 2 'did you mean --learning-rate' train --learning-rat 1
 refused 2 'train needs --model' train --data train.txt --output-dir new
 refused 2 'train needs --data' train --model m.scout --output-dir new

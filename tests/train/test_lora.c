@@ -70,7 +70,7 @@ START_TEST(modules_come_by_layer_then_part_without_overlap)
         }
         ck_assert_int_ge(m->a, end);
         ck_assert_int_ge(m->b, m->a + 3 * m->in);
-        ck_assert_int_eq(m->a % 64 + m->b % 64, 0);
+        ck_assert_int_eq(m->a % 256 + m->b % 256, 0);
         end = m->b + 3 * m->out;
         trained += 3 * (m->in + m->out);
         ck_assert_double_eq(m->scale, 2);
@@ -81,6 +81,30 @@ START_TEST(modules_come_by_layer_then_part_without_overlap)
     ck_assert_ptr_null(sft_lora_find(&lora, (struct sf_role){SF_PART_ROUTER, 0, -1}));
     ck_assert_ptr_null(sft_lora_find(NULL, lora.module[0].role));
     ck_assert_uint_eq(sft_lora_bytes(&lora, true), 4 * sft_lora_bytes(&lora, false));
+}
+END_TEST
+
+/* A byte a number and 4 bytes a block, twice; nothing overlaps, everything starts on 256 bytes. */
+START_TEST(moments_of_8_bits_take_a_quarter)
+{
+    struct sf_err err = {0};
+    assert_ok(plan(tiny_targets, 7, 3, &err), err);
+    uint64_t floats = sft_lora_bytes(&lora, false), count = (uint64_t)lora.count;
+    ck_assert_uint_eq(sft_lora_moments(&lora).bytes, 2 * floats);
+    ck_assert(sft_optim_from_name(&lora.optim, "adamw_8bit"));
+    struct sft_moments o = sft_lora_moments(&lora);
+    ck_assert_uint_eq(count % 256, 0);
+    ck_assert_uint_eq(o.code_bytes, count);
+    ck_assert_uint_ge(o.scale_bytes, count / 64);
+    ck_assert_uint_lt(o.scale_bytes, count / 64 + 256);
+    ck_assert_uint_eq(o.m, 2 * floats);
+    ck_assert_uint_eq(o.v, o.m + o.code_bytes);
+    ck_assert_uint_eq(o.m_scale, o.v + o.code_bytes);
+    ck_assert_uint_eq(o.v_scale, o.m_scale + o.scale_bytes);
+    ck_assert_uint_eq(o.m + o.bytes, o.v_scale + o.scale_bytes);
+    ck_assert_uint_eq((o.m | o.v | o.m_scale | o.v_scale) % 256, 0);
+    ck_assert_uint_eq(sft_lora_bytes(&lora, true), o.m + o.bytes);
+    ck_assert(!sft_optim_from_name(&lora.optim, "sgd"));
 }
 END_TEST
 
@@ -200,6 +224,7 @@ static Suite *lora_suite(void)
     tcase_add_checked_fixture(tc, setup, teardown);
     tcase_add_test(tc, philox_gives_the_known_answers);
     tcase_add_test(tc, modules_come_by_layer_then_part_without_overlap);
+    tcase_add_test(tc, moments_of_8_bits_take_a_quarter);
     tcase_add_test(tc, targets_are_matched_as_peft_matches_a_list);
     tcase_add_test(tc, init_is_uniform_in_a_and_zero_in_b);
     tcase_add_test(tc, seeds_and_modules_have_their_own_numbers);

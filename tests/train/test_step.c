@@ -323,6 +323,27 @@ START_TEST(updates_follow_adamw)
 }
 END_TEST
 
+/* Moments of 8 bits: the same road, as far as codes of a byte know it. */
+START_TEST(updates_of_8_bit_moments_keep_near_adamw)
+{
+    struct sft_plan plan = {0};
+    struct sft_program program = {{24, 2, 14}, SFT_TRAIN};
+    t.lora.optim = SFT_ADAMW_8BIT;
+    double error = update_error(&defaults);
+    printf("step: three updates of 8-bit moments, off by %.2g of what they moved\n", error);
+    ck_assert_double_lt(error, 0.05);
+    ck_assert_double_gt(error, 1e-4); /* they are not float32 by mistake */
+    struct sft_step *step = open_step_for(&program, 1, SFT_RECOMPUTE_NONE);
+    sft_step_plan(&plan, step);
+    ck_assert_uint_eq(plan.adapter_moment_bytes, sft_lora_moments(&t.lora).bytes);
+    ck_assert_uint_lt(plan.adapter_moment_bytes, plan.adapter_parameter_bytes * 52 / 100);
+    ck_assert_uint_eq(plan.adapter_parameter_bytes + plan.adapter_gradient_bytes +
+                          plan.adapter_moment_bytes,
+                      sft_lora_bytes(&t.lora, true));
+    sft_step_close(step);
+}
+END_TEST
+
 /* The wrong variants of the update must be far outside the bar that the right one meets. */
 START_TEST(wrong_updates_are_seen)
 {
@@ -437,6 +458,7 @@ static Suite *step_suite(void)
     tcase_add_test(tc, a_batch_fits_a_larger_tape);
     tcase_add_test(tc, steps_allocate_nothing);
     tcase_add_test(tc, updates_follow_adamw);
+    tcase_add_test(tc, updates_of_8_bit_moments_keep_near_adamw);
     tcase_add_loop_test(tc, wrong_updates_are_seen, 0, 4);
     tcase_add_test(tc, bad_batches_are_named);
     tcase_add_test(tc, a_norm_that_is_no_number_changes_nothing);

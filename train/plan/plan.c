@@ -13,11 +13,12 @@ void sft_plan_weights(struct sft_plan *plan, const struct sf_map *map)
     plan->unused_bytes = plan->weights[SF_EXTENT_UNUSED];
 }
 
-void sft_plan_adapter(struct sft_plan *plan, uint64_t parameter_bytes, bool training)
+void sft_plan_adapter(struct sft_plan *plan, uint64_t parameter_bytes, uint64_t moment_bytes,
+                      bool training)
 {
     plan->adapter_parameter_bytes = parameter_bytes;
     plan->adapter_gradient_bytes = training ? parameter_bytes : 0;
-    plan->adapter_moment_bytes = training ? 2 * parameter_bytes : 0;
+    plan->adapter_moment_bytes = training ? moment_bytes : 0;
 }
 
 static uint64_t packed_bytes(const struct sft_buffer *buffer)

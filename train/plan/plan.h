@@ -36,7 +36,8 @@ struct sft_plan {
 /* `*plan = {0}` first, then any of these in any order, then sft_plan_total. Names borrow from the
  * tape. */
 void sft_plan_weights(struct sft_plan *plan, const struct sf_map *map);
-void sft_plan_adapter(struct sft_plan *plan, uint64_t parameter_bytes, bool training);
+void sft_plan_adapter(struct sft_plan *plan, uint64_t parameter_bytes, uint64_t moment_bytes,
+                      bool training);
 /* Keeps the largest tape's figures. */
 void sft_plan_tape(struct sft_plan *plan, const struct sft_tape *tape);
 void sft_plan_total(struct sft_plan *plan);

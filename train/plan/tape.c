@@ -134,6 +134,8 @@ uint32_t sft_node_updates(const struct sft_node *node)
         return 1;
     case SK_ADAMW:
         return 7; /* parameter, m, v */
+    case SK_ADAMW_8BIT:
+        return 31; /* and the scales of both */
     default:
         return 0;
     }
