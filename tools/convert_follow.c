@@ -5,6 +5,7 @@
 
 #include "libformat/base/file.h"
 #include "libformat/base/json.h"
+#include "libformat/container/container_map.h"
 #include "tools/tool.h"
 
 static const double INTERVAL = 1; /* seconds between two looks, where nothing is heard */
@@ -141,6 +142,39 @@ int follow_file(struct sf_arrivals *arrivals, const char *name, struct sf_err *e
 {
     say_waiting(name, "not whole", 0);
     return wait_a_while(arrivals, err);
+}
+
+/* ---- what is finished ---- */
+
+static bool some_shard_is_gone(const struct sf_summary *summary, const char *directory,
+                               struct sf_arena *scratch)
+{
+    for (int64_t i = 0; i < summary->shard_count; i++) {
+        const char *path = sf_path_join(scratch, directory, summary->shard[i].name);
+        if (path && !sf_file_exists(path))
+            return true;
+    }
+    return false;
+}
+
+bool follow_is_finished(const char *container, const char *directory,
+                        const struct sf_carried_file *config, const char *model_id,
+                        const char *options)
+{
+    struct sf_arena scratch = {0};
+    struct sf_map *map;
+    char *text;
+    uint64_t bytes;
+    if (!sf_file_exists(container) || sf_map_open(&map, container, NULL) != SF_OK)
+        return false;
+    const struct sf_summary *s = sf_map_summary(map);
+    bool same = strcmp(s->model_id, model_id) == 0 && strcmp(s->options, options) == 0 &&
+                sf_map_read_file(&text, &bytes, map, config->name, &scratch, NULL) == SF_OK &&
+                bytes == config->bytes && memcmp(text, config->data, bytes) == 0 &&
+                some_shard_is_gone(s, directory, &scratch);
+    sf_map_close(map);
+    sf_arena_free(&scratch);
+    return same;
 }
 
 /* ---- deleting ---- */

@@ -22,6 +22,12 @@ bool follow_is_complete(const struct sf_hf_index *index);
 /* False when no shard at all was ever seen: nothing can be planned yet. */
 bool follow_can_begin(const struct sf_hf_index *index);
 
+/* Is `container` already what these sources and options give, with shards among its sources that are
+ * gone from `directory`? Then the conversion that deleted them came to its end. */
+bool follow_is_finished(const char *container, const char *directory,
+                        const struct sf_carried_file *config, const char *model_id,
+                        const char *options);
+
 /* Deletes a shard. What a link leads to is named, and deleted if `blobs`. */
 int follow_delete(const char *path, bool blobs, struct sf_err *err);
 

@@ -48,6 +48,7 @@ struct job {
     struct sf_journal *journal;   /* NULL in a dry run */
     struct sf_arrivals *arrivals; /* NULL unless it matters which shards are whole */
     const char *model_id;
+    bool finished; /* nothing to do */
     struct tool_progress progress;
 };
 
@@ -244,22 +245,6 @@ static int open_round(struct job *job, struct sf_err *err)
     return code == SF_OK ? build_plan(job, err) : code;
 }
 
-static int open_job(struct job *job, const struct command *c, struct sf_err *err)
-{
-    struct sf_file_stat stat;
-    job->command = c;
-    int code = sf_file_stat(&stat, c->source, err);
-    if (code == SF_OK && !stat.is_directory)
-        code = sf_fail(err, SF_EINVAL, "%s: not a directory", c->source);
-    if (code == SF_OK)
-        code = open_arrivals(job, err);
-    if (code == SF_OK) /* before the journal is made: a folder without config.json leaves nothing */
-        code = read_spec(job, err);
-    if (code == SF_OK && !c->dry_run)
-        code = open_journal(job, err);
-    return code == SF_OK ? open_round(job, err) : code;
-}
-
 static void close_job(struct job *job)
 {
     close_round(job);
@@ -308,6 +293,28 @@ static const char *options_text(struct job *job, const struct command *c)
         text = sf_arena_printf(&job->arena, "%s%skeep-bf16=%s", text, *text ? " " : "",
                                c->keep.item[i]);
     return text ? text : "";
+}
+
+static int open_job(struct job *job, const struct command *c, struct sf_err *err)
+{
+    struct sf_file_stat stat;
+    job->command = c;
+    int code = sf_file_stat(&stat, c->source, err);
+    if (code == SF_OK && !stat.is_directory)
+        code = sf_fail(err, SF_EINVAL, "%s: not a directory", c->source);
+    if (code == SF_OK)
+        code = open_arrivals(job, err);
+    if (code == SF_OK) /* before the journal is made: a folder without config.json leaves nothing */
+        code = read_spec(job, err);
+    if (code == SF_OK && !c->dry_run)
+        code = open_journal(job, err);
+    if (code != SF_OK)
+        return code;
+    job->model_id = model_id_of(job, c);
+    job->finished = c->delete_source && sf_journal_count(job->journal) == 0 &&
+                    follow_is_finished(c->output, c->source, &job->file[0], job->model_id,
+                                       options_text(job, c));
+    return job->finished ? SF_OK : open_round(job, err);
 }
 
 /* ---- the conversion ---- */
@@ -382,7 +389,6 @@ static int convert(struct job *job, struct sf_err *err)
     const struct command *c = job->command;
     struct sf_file_stat stat;
     struct sf_convert_result first, result;
-    job->model_id = model_id_of(job, c);
     int code = check_model_id(job->model_id, err);
     if (code != SF_OK)
         return code;
@@ -415,6 +421,8 @@ int main(int argc, char **argv)
         int code = open_job(&job, &command, &err);
         if (code == SF_OK && command.dry_run)
             report_plan(&job.plan);
+        else if (code == SF_OK && job.finished)
+            printf("%s: is finished already, of shards that are gone\n", command.output);
         else if (code == SF_OK)
             code = convert(&job, &err);
         if (code != SF_OK)

@@ -229,6 +229,9 @@ done
 wait "$follower" || fail "one shard at a time: $(cat model.err)"
 cmp whole-model.scout model.scout || fail "one shard at a time gives another file"
 
+"$convert" model -o model.scout --model-id tiny --follow --delete-source >out 2>err || fail "finished already: $(cat err)"
+grep -q 'model.scout: is finished already' out || fail "finished already: $(cat out)"
+
 # To begin anew without what is gone would lose it.
 "$synth" model $small --only 2 >out 2>err
 rm model.scout

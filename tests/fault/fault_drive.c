@@ -20,6 +20,7 @@ enum { SECONDS = 120, MOST_WORDS = 40 };
 struct scene {
     const char *name, *tool, *arguments;
     const char *prepare;   /* shell, once, before the reference run */
+    const char *before;    /* shell, before each run but a second one */
     const char *says;      /* on stdout, on success */
     const char *again;     /* arguments that a second run needs as well; NULL: not run again */
     bool leftovers_vanish; /* after the second run no temporary file is left */
@@ -31,6 +32,15 @@ static const struct scene scenes[] = {
      .tool = "scout-convert",
      .arguments = "in/model -o out/m.scout --threads 2",
      .says = "written and read back",
+     .again = "",
+     .leftovers_vanish = true},
+    /* The sources go, too: what is lost then is lost. Links, to be made anew often. */
+    {.name = "delete",
+     .tool = "scout-convert",
+     .prepare = "mv in/model ../kept && cp -rl ../kept in/model",
+     .before = "rm -rf in/model && cp -rl ../kept in/model",
+     .arguments = "in/model -o out/m.scout --threads 2 --delete-source",
+     .says = "m.scout: ",
      .again = "",
      .leftovers_vanish = true},
     {.name = "export",
@@ -138,6 +148,8 @@ static void shell(const char *command)
 static void empty_out(void)
 {
     shell("rm -rf ../trash out && mkdir out ../trash");
+    if (scene->before)
+        shell(scene->before);
 }
 
 /* ---- judging ---- */
