@@ -4,6 +4,7 @@
 
 #include "libformat/base/file.h"
 #include "libformat/convert/histogram.h"
+#include "tools/inspect_plan.h"
 
 typedef struct sf_json_writer writer;
 
@@ -259,6 +260,69 @@ static void put_provenance(writer *w, const struct sf_map *map)
     sf_json_write_end(w, '}');
 }
 
+/* ---- what training takes ---- */
+
+static void put_part(writer *w, const char *name, uint64_t bytes, const char *colour)
+{
+    sf_json_write_array(w, NULL);
+    sf_json_write_string(w, NULL, name);
+    sf_json_write_int(w, NULL, (int64_t)bytes);
+    sf_json_write_string(w, NULL, colour);
+    sf_json_write_end(w, ']');
+}
+
+/* Colours are those of the page's kinds. */
+static void put_card(writer *w, const struct inspect_card_plan *p)
+{
+    sf_json_write_object(w, NULL);
+    sf_json_write_string(w, "name", p->card.name);
+    sf_json_write_int(w, "bytes", (int64_t)p->card.bytes);
+    sf_json_write_bool(w, "fits", p->fits);
+    sf_json_write_string(w, "why", p->fits ? "" : p->why.message);
+    sf_json_write_array(w, "parts");
+    if (p->fits) {
+        put_part(w, "weights", p->fit.weight_bytes, "routed");
+        put_part(w, "adapter and optimizer", p->fit.adapter_bytes, "router");
+        put_part(w, "a step", p->step_bytes, "attention");
+        put_part(w, "CUDA and reserve",
+                 p->fit.library_bytes + p->fit.workspace_bytes + p->fit.reserve_bytes, "frame");
+    }
+    sf_json_write_end(w, ']');
+    sf_json_write_end(w, '}');
+}
+
+static bool plan_cards(struct inspect_card_plan *plan, int *count, struct inspect *in)
+{
+    char verb[] = "plan", model[] = "--model", length[] = "--max-seq-length", tokens[] = "2048",
+         batch[] = "--per-device-train-batch-size", one[] = "1";
+    char *path = sf_arena_strdup(in->arena, sf_map_path(in->map));
+    char *argv[] = {verb, model, path, length, tokens, batch, one};
+    struct ft_options options;
+    struct sf_err err = {0};
+    if (!path || ft_options_read(&options, 7, argv, in->arena) != TOOL_DONE)
+        return false;
+    for (*count = 0; *count < REPORT_CARDS_MOST && inspect_cards[*count].name; ++*count)
+        if (inspect_card_plan_make(&plan[*count], &options, &inspect_cards[*count], &err) != SF_OK)
+            return false;
+    return true;
+}
+
+static void put_plan(writer *w, struct inspect *in)
+{
+    struct inspect_card_plan plan[REPORT_CARDS_MOST];
+    int count = 0;
+    if (!plan_cards(plan, &count, in)) {
+        sf_json_write_null(w, "plan");
+        return;
+    }
+    sf_json_write_object(w, "plan");
+    sf_json_write_array(w, "cards");
+    for (int i = 0; i < count; i++)
+        put_card(w, &plan[i]);
+    sf_json_write_end(w, ']');
+    sf_json_write_end(w, '}');
+}
+
 /* '<' stands in strings only; written as an escape, no name can end the script element. */
 static char *without_markup(struct sf_arena *arena, const char *text, uint64_t bytes)
 {
@@ -293,8 +357,8 @@ int report_data_write(char **text, struct report *report, struct sf_err *err)
         code = put_histograms(&w, report, err);
     put_check(&w, report);
     put_provenance(&w, in->map);
-    sf_json_write_null(&w, "plan");
-    sf_json_write_string(&w, "plan_missing", "scout-ft plan tells what a run takes");
+    if (code == SF_OK)
+        put_plan(&w, in);
     sf_json_write_end(&w, '}');
     if (code == SF_OK)
         code = sf_json_write_finish(&json, &bytes, &w, err);

@@ -13,7 +13,7 @@ struct report_damage {
     const char *text;
 };
 
-enum { REPORT_DAMAGE_MOST = 200, REPORT_HISTOGRAMS_MOST = 24 };
+enum { REPORT_DAMAGE_MOST = 200, REPORT_HISTOGRAMS_MOST = 24, REPORT_CARDS_MOST = 8 };
 
 struct report {
     struct inspect *in;

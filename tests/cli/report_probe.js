@@ -77,7 +77,13 @@ function probeTheme() {
   want("and changes back", getComputedStyle(document.body).backgroundColor === before);
 }
 
+function probePlan() {
+  want("four cards", all("#cards .card").length === 4);
+  want("a card tells what is left", /: fits, .* left|: does not fit: /.test(one("#cards .card").textContent));
+}
+
 try {
+  probePlan();
   probeMap();
   probeGrid();
   probeTheme();

@@ -375,16 +375,15 @@ function drawHistograms() {
 
 function drawPlan() {
   const p = D.plan;
-  if (!p) { by("plan-lead").textContent = "No plan: " + D.plan_missing + "."; return; }
-  by("plan-lead").textContent = p.note;
-  for (const card of p.cards) {
-    const used = card.parts.reduce((a, part) => a + part[1], 0), whole = Math.max(card.bytes, used);
-    const fits = used <= card.bytes;
-    const text = `${card.name}, ${size(card.bytes)}: ${fits ? "fits, " + size(card.bytes - used) + " left" : "does not fit, " + size(used - card.bytes) + " too much"} ` +
-      `(${card.parts.map(part => part[0] + " " + size(part[1])).join(", ")}).`;
-    by("cards").append(make("div", { class: "card" }, make("p", {}, make("span", { class: fits ? "good" : "bad" }, fits ? "✓ " : "✗ "), text),
-      make("div", { class: "bar", "aria-hidden": "true" }, ...card.parts.map(part => make("i", { title: `${part[0]}: ${size(part[1])}`,
-        style: `width:${100 * part[1] / whole}%;background:${colour(part[2])}` })))));
+  by("plan-lead").textContent = p ? "Training LoRA of rank 16 on every matrix, one row of 2,048 tokens a micro-batch, as much recomputed as the card needs: " +
+    "what scout-inspect plan MODEL --max-seq-length 2048 --per-device-train-batch-size 1 tells." : "No plan could be made of this container; scout-inspect plan tells why.";
+  for (const card of p ? p.cards : []) {
+    const used = card.parts.reduce((a, part) => a + part[1], 0);
+    const text = `${card.name}, ${size(card.bytes)}: ` + (card.fits ? `fits, ${size(card.bytes - used)} left (${card.parts.map(part => part[0] + " " + size(part[1])).join(", ")}).`
+      : `does not fit: ${card.why}.`);
+    by("cards").append(make("div", { class: "card" }, make("p", {}, make("span", { class: card.fits ? "good" : "bad" }, card.fits ? "✓ " : "✗ "), text),
+      card.fits ? make("div", { class: "bar", "aria-hidden": "true" }, ...card.parts.map(part => make("i", { title: `${part[0]}: ${size(part[1])}`,
+        style: `width:${100 * part[1] / card.bytes}%;background:${colour(part[2])}` }))) : null));
   }
 }
 
