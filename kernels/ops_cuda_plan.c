@@ -98,6 +98,7 @@ static const struct sk_ops table = {
             [SK_HEAD_LOSS] = head_loss,
             [SK_GRAD_NORM] = grad_norm,
             [SK_ADAMW] = none,
+            [SK_ADAMW_8BIT] = none,
             [SK_FILL_ZERO] = none,
             [SK_TRANSFER_BEGIN] = none,
             [SK_TRANSFER_END] = none,
