@@ -1,5 +1,6 @@
 # SCOUT_CUDA=AUTO takes a toolkit if there is one, ON demands it, OFF never looks.
-# CMAKE_CUDA_ARCHITECTURES: the machine's own GPU when one answers, else 90a (Hopper).
+# CMAKE_CUDA_ARCHITECTURES: the machine's own GPU when one answers; else Hopper, and PTX that other cards from
+# Ampere on translate when they first run it. SCOUT_CUDA_FULL=ON: code for A100, L40S and 4090, H100 and H200, B200.
 
 set(SCOUT_HAVE_CUDA OFF)
 if(NOT SCOUT_CUDA MATCHES "^(AUTO|ON|OFF)$")
@@ -7,8 +8,11 @@ if(NOT SCOUT_CUDA MATCHES "^(AUTO|ON|OFF)$")
 endif()
 if(NOT SCOUT_CUDA STREQUAL "OFF")
     include(CheckLanguage)
-    if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES)
-        set(scout_arch 90a)
+    option(SCOUT_CUDA_FULL "CUDA code for every card that is known" OFF)
+    if(SCOUT_CUDA_FULL)
+        set(CMAKE_CUDA_ARCHITECTURES 80-real 89-real 90a-real 100-real 80-virtual)
+    elseif(NOT DEFINED CMAKE_CUDA_ARCHITECTURES)
+        set(scout_arch 90a-real 80-virtual)
         find_program(SCOUT_NVIDIA_SMI nvidia-smi)
         if(SCOUT_NVIDIA_SMI)
             execute_process(COMMAND ${SCOUT_NVIDIA_SMI} --query-gpu=compute_cap --format=csv,noheader

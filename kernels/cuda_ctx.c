@@ -21,7 +21,7 @@ static int start(struct sk_cuda *cuda, const struct sk_device *device, struct sf
     cuda->multiprocessors = info.multiprocessors;
     cuda->major = info.major;
     cuda->minor = info.minor;
-    cuda->wgmma = false; /* until they have been measured */
+    cuda->wgmma = cuda->major == 9; /* 1.2 times as fast forward, 1.7 backward, at 4096 tokens */
     SK_CUDA(cudaStreamCreateWithFlags(&cuda->stream, cudaStreamNonBlocking), err);
     SK_CUDA(cudaEventCreateWithFlags(&cuda->counts, cudaEventDisableTiming), err);
     SK_CUDA(cudaStreamCreateWithFlags(&cuda->copies, cudaStreamNonBlocking), err);
