@@ -26,8 +26,8 @@ set(rows
 # pattern of a header of somebody else's <- pattern of the files that may include it
 set(doors
     "^cjson/ <- ^libformat/base/json\\.c$"
-    "^pthread\\.h$ <- ^libformat/base/jobs\\.c$"
-    "^sys/mman\\.h$ <- ^(libformat/base/file\\.c|spec/decoder/.*)$"
+    "^pthread\\.h$ <- ^libformat/base/(jobs|map_guard)\\.c$"
+    "^sys/mman\\.h$ <- ^(libformat/base/(file|map_guard)\\.c|spec/decoder/.*)$"
     "^(zstd|zstd_errors|zdict|xxhash)\\.h$ <- ^(libformat/codec|spec/decoder)/"
     "^openssl/ <- ^libformat/hf/sha256\\.c$"
     "^sys/inotify\\.h$ <- ^libformat/base/watch\\.c$"

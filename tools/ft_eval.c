@@ -94,6 +94,8 @@ static int evaluate(struct ft_model *m, const struct ft_options *o, struct sft_d
     tool_catch_signals();
     if (!code)
         code = measure(&e, m, o, data, err);
+    if (!code && !m->ops->device)
+        code = sf_map_check(m->map, err);
     return code ? code : print(o, &e, data, err);
 }
 

@@ -97,6 +97,8 @@ static int run(struct ft_model *m, const struct ft_options *o, const struct inpu
         return sf_err_prefix(err, "%s", o->inputs);
     code = sft_probe_run(&probe, &m->arena, &config, ids, labels, in->ids->shape.dim[0],
                          in->ids->shape.dim[1], err);
+    if (!code && !m->ops->device)
+        code = sf_map_check(m->map, err);
     if (!code)
         code = write_tensors(o->output, &m->arena, &probe, err);
     if (!code)

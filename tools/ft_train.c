@@ -15,6 +15,7 @@ struct progress {
     int64_t every;            /* a line every so many steps where there is no terminal */
     double started;
     const struct sft_backend *backend;
+    const struct sf_map *map; /* that weights are read from while the run lasts; NULL: none */
 };
 
 static uint64_t memory_used(void *context)
@@ -45,6 +46,12 @@ static void on_step(void *context, const struct sft_metrics_step *row, int64_t s
             p->terminal ? "\033[K" : "\n");
     p->line_open = p->terminal;
     fflush(stderr);
+}
+
+static int check_weights(void *context, struct sf_err *err)
+{
+    const struct progress *p = context;
+    return p->map ? sf_map_check(p->map, err) : SF_OK;
 }
 
 static void on_eval(void *context, const struct sft_metrics_eval *row, int64_t steps)
@@ -173,13 +180,16 @@ static int plan_and_run(struct ft_model *m, const struct ft_options *o,
                         const struct sft_dataset *data, const struct sft_dataset *eval,
                         struct sf_err *err)
 {
-    struct progress progress = {
-        .terminal = isatty(2) == 1, .every = o->logging_steps, .backend = m->backend};
+    struct progress progress = {.terminal = isatty(2) == 1,
+                                .every = o->logging_steps,
+                                .backend = m->backend,
+                                .map = m->ops->device ? NULL : m->map};
     struct sft_trainer_config config = ft_trainer_config(m, o, data, eval);
     struct sft_trainer *trainer = NULL;
     struct ft_fit fit;
     config.on_step = on_step;
     config.on_eval = on_eval;
+    config.check_weights = check_weights;
     config.context = &progress;
     config.memory_used = memory_used;
     config.profile_steps = o->profile;

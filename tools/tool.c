@@ -12,6 +12,7 @@
 
 #include "libformat/base/file.h"
 #include "libformat/base/json.h"
+#include "libformat/base/map_guard.h"
 
 enum { MAX_OPTIONS = 96, LARGEST_CONFIG = 1 << 20 };
 
@@ -50,6 +51,7 @@ static void hold_standard_files(void)
 void tool_start(void)
 {
     hold_standard_files();
+    sf_map_guard_install();
     signal(SIGPIPE, SIG_IGN);
     signal(SIGXFSZ, SIG_IGN);
 }

@@ -199,6 +199,12 @@ static int64_t fill_batches(struct sft_trainer *t, int64_t step)
     return count;
 }
 
+static int check_weights(const struct sft_trainer *t, struct sf_err *err)
+{
+    const struct sft_trainer_config *c = &t->config;
+    return c->check_weights ? c->check_weights(c->context, err) : SF_OK;
+}
+
 static int learn(struct sft_metrics_step *row, struct sft_trainer *t, int64_t step,
                  struct sf_err *err)
 {
@@ -214,6 +220,8 @@ static int learn(struct sft_metrics_step *row, struct sft_trainer *t, int64_t st
     int code = sft_step_zero_gradients(t->step, err);
     if (!code)
         code = sft_step_forward_backward(&loss, t->step, t->train.batch, count, err);
+    if (!code)
+        code = check_weights(t, err);
     if (code)
         return sf_err_prefix(err, "step %lld", (long long)(step + 1));
     row->targets = loss.targets;
@@ -237,6 +245,8 @@ static int evaluate(double *out, struct sft_trainer *t, int64_t done, struct sf_
     struct sft_loss loss;
     double started = sf_clock_seconds();
     int code = sft_evaluate(&loss, t->step, &t->eval, c->interrupted, err);
+    if (!code)
+        code = check_weights(t, err);
     if (code)
         return code;
     *out = loss.sum / (double)loss.targets;

@@ -41,7 +41,10 @@ struct sft_trainer_config {
     void *context;
     int64_t profile_steps; /* 0: none; else ops are timed in so many steps, the first left out */
     uint64_t (*memory_used)(void *context); /* bytes, for the metrics; NULL: not told */
-    bool (*interrupted)(void);              /* asked between steps; NULL: never */
+    /* Asked after each forward pass, before anything of it is used: are the weights still what they
+     * were? NULL: they cannot change. `context` as above. */
+    int (*check_weights)(void *context, struct sf_err *err);
+    bool (*interrupted)(void); /* asked between steps; NULL: never */
 };
 
 struct sft_trainer_result {

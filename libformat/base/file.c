@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "libformat/base/map_guard.h"
 #include "libformat/base/mem.h"
 
 /* One read or write call moves at most this much: Linux caps a call near 2 GiB anyway. */
@@ -32,6 +33,23 @@ static int open_regular(int *fd, struct stat *st, const char *path, struct sf_er
     return code;
 }
 
+static int map_open_file(struct sf_mapping *out, int fd, uint64_t bytes, const char *path,
+                         struct sf_err *err)
+{
+    void *data = mmap(NULL, (size_t)bytes, PROT_READ, MAP_PRIVATE, fd, 0);
+    if (data == MAP_FAILED)
+        return sf_fail_errno(err, errno, "%s: cannot map %llu bytes", path,
+                             (unsigned long long)bytes);
+    struct sf_mapping mapping = {.data = data, .bytes = bytes};
+    int code = sf_map_guard_add(&mapping, fd, err);
+    if (code != SF_OK) {
+        munmap(data, (size_t)bytes);
+        return sf_err_prefix(err, "%s", path);
+    }
+    *out = mapping;
+    return SF_OK;
+}
+
 int sf_map_file(struct sf_mapping *out, const char *path, struct sf_err *err)
 {
     *out = (struct sf_mapping){0};
@@ -40,20 +58,16 @@ int sf_map_file(struct sf_mapping *out, const char *path, struct sf_err *err)
     int code = open_regular(&fd, &st, path, err);
     if (code != SF_OK)
         return code;
-    if (st.st_size > 0) {
-        void *data = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
-        if (data == MAP_FAILED)
-            code =
-                sf_fail_errno(err, errno, "%s: cannot map %lld bytes", path, (long long)st.st_size);
-        else
-            *out = (struct sf_mapping){.data = data, .bytes = (uint64_t)st.st_size};
-    }
-    close(fd);
+    if (st.st_size > 0)
+        code = map_open_file(out, fd, (uint64_t)st.st_size, path, err); /* the guard has fd */
+    if (st.st_size <= 0 || code != SF_OK)
+        close(fd);
     return code;
 }
 
 void sf_unmap(struct sf_mapping *mapping)
 {
+    sf_map_guard_remove(mapping);
     if (mapping->data)
         munmap((void *)(uintptr_t)mapping->data, (size_t)mapping->bytes);
     *mapping = (struct sf_mapping){0};

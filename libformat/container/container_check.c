@@ -208,6 +208,8 @@ int sf_check_run(int64_t *damaged, const struct sf_map *map, const struct sf_che
         find_shared(&c);
     if (code == SF_OK)
         code = check_all(&c, err);
+    if (code == SF_OK)
+        code = sf_map_check(map, err);
     if (code == SF_OK && c.damaged == 1)
         code = sf_fail(err, SF_EDAMAGED, "%s: damaged: %s", sf_map_path(map), c.first_text);
     else if (code == SF_OK && c.damaged > 1)

@@ -6,6 +6,7 @@
 
 #include "libformat/base/bytes.h"
 #include "libformat/base/file.h"
+#include "libformat/base/map_guard.h"
 #include "libformat/base/mem.h"
 #include "libformat/container/container_index.h"
 #include "libformat/container/container_inside.h"
@@ -153,8 +154,12 @@ static int open_map(struct sf_map **out, const char *path, bool glance, struct s
     }
     if (code == SF_OK)
         code = read_sections(map, err);
-    if (code != SF_OK) {
+    if (code != SF_OK)
         sf_err_prefix(err, "%s", path);
+    int there = sf_map_check(map, err); /* why it looks malformed, if so */
+    if (there != SF_OK)
+        code = there;
+    if (code != SF_OK) {
         sf_map_close(map);
         return code;
     }
@@ -180,6 +185,11 @@ void sf_map_close(struct sf_map *map)
     sf_unmap(&map->file);
     sf_arena_free(&map->arena);
     sf_free(map);
+}
+
+int sf_map_check(const struct sf_map *map, struct sf_err *err)
+{
+    return sf_mapping_check(&map->file, map->path ? map->path : "container", err);
 }
 
 const char *sf_map_path(const struct sf_map *map)

@@ -26,6 +26,9 @@ enum { SF_GLANCE_BYTES = 2 << 20 };
 int sf_map_open_glance(struct sf_map **out, const char *path, struct sf_err *err);
 void sf_map_close(struct sf_map *map); /* NULL is welcome */
 
+/* SF_EIO when the file has become shorter since, or a part of it could not be read: what was read
+ * through this map is not to be believed (base/map_guard.h). Ask before results go anywhere. */
+int sf_map_check(const struct sf_map *map, struct sf_err *err);
 const char *sf_map_path(const struct sf_map *map);
 struct sf_container_info {
     uint32_t version_major, version_minor;

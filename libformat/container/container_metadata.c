@@ -72,6 +72,9 @@ static int prepare_files(void ***frames, struct sf_arena *arena,
         if (!file->name[0] || (i > 0 && strcmp(file->name, file[-1].name) == 0))
             return sf_fail(err, SF_EINVAL, "\"%s\": a carried file needs a name of its own",
                            file->name);
+        if (file->bytes > META_LARGEST_FILE)
+            return sf_fail(err, SF_EINVAL, "%s: %llu bytes, at most %d can be carried", file->name,
+                           (unsigned long long)file->bytes, META_LARGEST_FILE);
         file->hash = sf_hash128(file->data, file->bytes);
         int code = sf_frame_compress(&(*frames)[i], &file->frame_bytes, arena, file->data,
                                      file->bytes, err);
@@ -260,6 +263,9 @@ static int read_file(struct metadata_reader *r, int64_t i, uint64_t *frame_at, s
                        (unsigned long long)file->frame_bytes,
                        (unsigned long long)sf_get_u64(at + FILE_OFFSET),
                        (unsigned long long)*frame_at, (unsigned long long)r->bytes);
+    if (file->bytes > META_LARGEST_FILE)
+        return sf_fail(err, SF_EFORMAT, "file %s: %llu bytes, at most %d are allowed", file->name,
+                       (unsigned long long)file->bytes, META_LARGEST_FILE);
     file->data = r->data + *frame_at;
     *frame_at += file->frame_bytes;
     return SF_OK;

@@ -161,5 +161,6 @@ enum {
     FILE_HASH = 32,        /* 16 bytes: XXH3-128 of the inflated bytes */
     FILE_BYTES = 48
 };
+enum { META_LARGEST_FILE = 1 << 28 }; /* inflated: a small frame may claim anything */
 
 #endif

@@ -235,6 +235,15 @@ static void let_go(const struct run *run, const struct wave *wave)
     }
 }
 
+/* Nothing of a shard that shrank while a wave was computed from it is written. */
+static int check_sources(const struct run *run, struct sf_err *err)
+{
+    int code = SF_OK;
+    for (int64_t i = 0; i < sf_hf_index_shard_count(run->plan->index) && code == SF_OK; i++)
+        code = sf_safetensors_check(sf_hf_index_shard(run->plan->index, i)->file, err);
+    return code;
+}
+
 /* Any of the three may be NULL. */
 static int run_step(struct run *run, struct wave *compute, struct wave *put, struct wave *sync,
                     struct sf_err *err)
@@ -247,6 +256,8 @@ static int run_step(struct run *run, struct wave *compute, struct wave *put, str
     if (compute)
         add_computing(run, compute);
     int code = sf_jobs_run(run_task, run, run->tasks, run->threads, err);
+    if (compute && code == SF_OK)
+        code = check_sources(run, err);
     if (compute)
         let_go(run, compute);
     return code;

@@ -237,6 +237,8 @@ static int write_shard(struct run *run, const char *directory, const struct shar
         code = fill_shard(&s, shard, &arena, err);
     sf_arena_free(&arena);
     if (code == SF_OK)
+        code = sf_map_check(run->map, err);
+    if (code == SF_OK)
         return sf_out_commit(s.out, err);
     sf_out_abort(s.out);
     return code;

@@ -195,6 +195,8 @@ static int write_all(struct run *run, const char *path, struct sf_err *err)
                         : write_bytes(run, p->out.tensor.data, p->out.tensor.bytes, err);
     }
     if (code == SF_OK)
+        code = sf_map_check(run->map, err);
+    if (code == SF_OK)
         return sf_out_commit(run->out, err);
     sf_out_abort(run->out);
     return code;

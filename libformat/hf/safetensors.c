@@ -6,6 +6,7 @@
 #include "libformat/base/bytes.h"
 #include "libformat/base/file.h"
 #include "libformat/base/json.h"
+#include "libformat/base/map_guard.h"
 #include "libformat/base/mem.h"
 
 static const uint64_t LARGEST_HEADER = 100000000; /* the format's own limit */
@@ -215,6 +216,11 @@ static int read_header(struct sf_safetensors *f, struct sf_err *err)
     return check_cover(f, data, data_bytes, err);
 }
 
+int sf_safetensors_check(const struct sf_safetensors *file, struct sf_err *err)
+{
+    return file->is_there ? sf_mapping_check(&file->mapping, file->path, err) : SF_OK;
+}
+
 /* Path, header and lists of a file whose mapping and head are set. Ends `f` on failure. */
 static int finish_open(struct sf_safetensors **out, struct sf_safetensors *f, const char *path,
                        struct sf_err *err)
@@ -224,6 +230,9 @@ static int finish_open(struct sf_safetensors **out, struct sf_safetensors *f, co
         code = sf_fail(err, SF_ENOMEM, "%s: no memory for its name", path);
     if (code == SF_OK && (code = read_header(f, err)) != SF_OK)
         sf_err_prefix(err, "%s", path);
+    int there = f->path ? sf_safetensors_check(f, err) : SF_OK; /* why it looks malformed, if so */
+    if (there != SF_OK)
+        code = there;
     if (code != SF_OK) {
         sf_safetensors_close(f);
         return code;

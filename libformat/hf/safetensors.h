@@ -37,6 +37,9 @@ int sf_safetensors_open_expected(struct sf_safetensors **out, const char *path,
 /* Lets go of a file that is there, so that deleting it frees its space: from now on it is only
  * remembered. No other thread may be reading it. */
 int sf_safetensors_forget(struct sf_safetensors *file, struct sf_err *err);
+/* SF_EIO when the file has become shorter since, or a part of it could not be read: what was read
+ * of its tensors is not to be believed (base/map_guard.h). Ask before results go anywhere. */
+int sf_safetensors_check(const struct sf_safetensors *file, struct sf_err *err);
 bool sf_safetensors_is_there(const struct sf_safetensors *file);
 const void *sf_safetensors_head(uint64_t *head_bytes, const struct sf_safetensors *file);
 const char *sf_safetensors_path(const struct sf_safetensors *file);

@@ -42,6 +42,8 @@ static u64 read_carried(u32 i, const u8 *p, struct strings strings, u64 frame_of
         refuse("metadata: frame %u does not begin where the one before ends", i);
     if (f->frame_bytes > g.metadata.size - frame_offset)
         refuse("metadata: frame %u is past the end of the section", i);
+    if (f->bytes > (u64)1 << 28)
+        refuse("metadata: file %u is larger than 2^28 bytes", i);
     return frame_offset + f->frame_bytes;
 }
 

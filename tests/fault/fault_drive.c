@@ -67,8 +67,9 @@ static const struct scene scenes[] = {
      .again = "--overwrite-output-dir"},
 };
 
-static const char *const modes[] = {"eio",   "eio+",  "enospc", "enospc+", "short", "short+",
-                                    "eintr", "alloc", "alloc+", "kill",    "power", "power-data"};
+static const char *const modes[] = {"eio",    "eio+",  "enospc",    "enospc+", "short",
+                                    "short+", "eintr", "alloc",     "alloc+",  "shrink",
+                                    "kill",   "power", "power-data"};
 
 static const struct scene *scene;
 static const char *shim, *bin, *source, *scratch;
@@ -107,7 +108,8 @@ static void become_tool(const char *more, const char *mode, long at)
     word[0] = program;
     word[1 + split(word + 1, text)] = NULL;
     if (mode) {
-        snprintf(folder, sizeof folder, "%s/world", scratch);
+        bool shrink = strcmp(mode, "shrink") == 0; /* what a tool writes is its own */
+        snprintf(folder, sizeof folder, "%s/world%s", scratch, shrink ? "/in" : "");
         setenv("SCOUT_FAULT_FOLDER", folder, 1);
         setenv("SCOUT_FAULT_MODE", mode, 1);
         set_number("SCOUT_FAULT_AT", at);
@@ -304,6 +306,8 @@ static void inject(struct tally *t, const char *mode, long at)
     bool dies = strcmp(mode, "kill") == 0 || strncmp(mode, "power", 5) == 0;
     empty_out();
     o.status = run_tool("", mode, at);
+    if (strcmp(mode, "shrink") == 0)
+        shell("cp -r ../inputs/. in");
     read_report(&o);
     bool done = o.status == 0, refused = WIFEXITED(o.status) && WEXITSTATUS(o.status) == 1;
     bool killed = dies && WIFSIGNALED(o.status) && WTERMSIG(o.status) == 9;
@@ -359,7 +363,7 @@ static void set_up(void)
         shell(scene->prepare);
     if (run_tool("", NULL, 0) != 0)
         shell("cat ../stderr >&2; false");
-    shell("mv out ../reference");
+    shell("mv out ../reference && cp -r in ../inputs");
 }
 
 int main(int argc, char **argv)

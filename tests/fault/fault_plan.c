@@ -34,6 +34,7 @@ static const struct mode modes[] = {
     {"short", {FAULT_SHORT, 0}, 1 << CALL_READ | 1 << CALL_WRITE},
     {"eintr", {FAULT_ERRNO, EINTR}, MAY_BE_INTERRUPTED},
     {"alloc", {FAULT_ERRNO, ENOMEM}, 1 << CALL_ALLOC},
+    {"shrink", {FAULT_SHRINK, 0}, 1 << CALL_MMAP}, /* right after it was mapped */
     {"kill", {FAULT_DIE, 0}, CHANGES},
     {"power", {FAULT_DIE, 0}, CHANGES},
     {"power-data", {FAULT_DIE, 0}, CHANGES},

@@ -3,7 +3,7 @@
  *
  * Set by environment variables, read once:
  *   SCOUT_FAULT_FOLDER  only calls on files below this absolute folder count
- *   SCOUT_FAULT_MODE    eio enospc short eintr alloc kill power power-data; a trailing "+" (eio+)
+ *   SCOUT_FAULT_MODE    eio enospc short eintr alloc shrink kill power power-data; a trailing "+" (eio+)
  *                       makes every call from the n-th on fail; anything else only counts
  *   SCOUT_FAULT_AT      n, from 1
  *   SCOUT_FAULT_REPORT  a file that gets "<eligible calls seen> <call that was hit or ->" at the end
@@ -33,7 +33,7 @@ enum fault_call {
     CALL_COUNT
 };
 
-enum fault_kind { FAULT_NONE, FAULT_ERRNO, FAULT_SHORT, FAULT_DIE };
+enum fault_kind { FAULT_NONE, FAULT_ERRNO, FAULT_SHORT, FAULT_SHRINK, FAULT_DIE };
 struct fault {
     enum fault_kind kind;
     int error;

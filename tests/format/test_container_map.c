@@ -462,6 +462,10 @@ static const struct metadata_case metadata_cases[] = {
     {FILES_AT + FILE_OFFSET, 8, UINT64_MAX, "metadata: file config.json: frame of"},
     {FILES_AT + FILE_FRAME_BYTES, 8, UINT64_MAX, "metadata: file config.json: frame of"},
     {FILES_AT + FILE_FRAME_BYTES, 8, 1, "metadata: file empty.txt: frame of"},
+    {FILES_AT + FILE_SIZE, 8, UINT64_MAX,
+     "metadata: file config.json: 18446744073709551615 bytes, at most"},
+    {FILES_AT + FILE_SIZE, 8, META_LARGEST_FILE + 1,
+     "config.json: 268435457 bytes, at most 268435456"},
     {FILES_AT + 2 * FILE_BYTES + FILE_FRAME_BYTES, 8, 1, "metadata: frames end at"},
     {STRINGS_AT, 1, 'x', "metadata: string table does not start"},
     {STRINGS_AT + 1, 1, 0xc0, "metadata: string table is not UTF-8"},
@@ -485,7 +489,7 @@ START_TEST(test_carried_files)
         uint64_t value;
         int code;
         const char *says;
-    } cases[] = {{FILE_SIZE, UINT64_MAX, SF_EFORMAT, "metadata: config.json: "},
+    } cases[] = {{FILE_SIZE, META_LARGEST_FILE, SF_EFORMAT, "metadata: config.json: "},
                  {FILE_SIZE, 7, SF_EFORMAT, "metadata: config.json: "},
                  {FILE_HASH, 7, SF_EDAMAGED, "config.json: hash mismatch after inflating"}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {

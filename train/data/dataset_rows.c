@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "libformat/base/file.h"
+#include "libformat/base/map_guard.h"
 #include "libformat/base/json.h"
 
 static const char *kind_name(enum row_kind kind)
@@ -246,6 +247,9 @@ int rows_add_file(struct row_builder *b, const char *path, struct sf_err *err)
     if (code)
         return code;
     code = add_mapped(b, &file, path, err);
+    if (code)
+        sf_err_prefix(err, "%s", path);
+    int there = sf_mapping_check(&file, path, err);
     sf_unmap(&file);
-    return code ? sf_err_prefix(err, "%s", path) : SF_OK;
+    return there ? there : code;
 }
