@@ -7,6 +7,7 @@
 #include "libformat/base/jobs.h"
 #include "libformat/base/json.h"
 #include "libformat/base/utf8_check.h"
+#include "libformat/codec/nf4.h"
 #include "libformat/convert/convert.h"
 #include "libformat/convert/expect.h"
 #include "libformat/hf/hf_config.h"
@@ -29,10 +30,11 @@ static const char *const carried_names[] = {
 enum { CARRIED_NAMES = sizeof carried_names / sizeof carried_names[0] };
 
 struct command {
-    const char *source, *output, *model_id, *sha256, *report;
+    const char *source, *output, *model_id, *sha256, *report, *scale, *importance;
     struct tool_list keep;
     bool keep_unknown, dry_run, restart, follow, delete_source, delete_blobs, table, help;
     int64_t threads;
+    enum sf_scale_choice scale_choice;
 };
 
 struct job {
@@ -44,6 +46,7 @@ struct job {
     struct sf_model_spec spec;
     struct sf_hf_index *index;
     struct sf_policy policy;
+    struct sf_importance *importance; /* of the whole */
     struct sf_convert_plan plan;
     struct sf_journal *journal;   /* NULL in a dry run */
     struct sf_arrivals *arrivals; /* NULL unless it matters which shards are whole */
@@ -54,13 +57,18 @@ struct job {
 
 static int read_command(struct command *c, int argc, char **argv, struct sf_arena *arena)
 {
-    *c = (struct command){.threads = sf_cpu_count()};
+    *c = (struct command){.threads = sf_cpu_count(), .scale = "absmax"};
     const struct tool_option options[] = {
         {"output", 'o', TOOL_STRING, &c->output, "FILE", "the container to write (needed)"},
         {"keep-bf16", 0, TOOL_LIST, &c->keep, "GLOB",
          "keep matrices whose name matches unquantized; repeatable, '*' keeps all"},
         {"keep-unknown", 0, TOOL_FLAG, &c->keep_unknown, "",
          "carry tensors of unknown name unused instead of refusing them"},
+        {"scale", 0, TOOL_STRING, &c->scale, "HOW",
+         "NF4 scales: absmax (as bitsandbytes, the default), search (least squared error, any "
+         "reader decodes it) or search-signed (less error yet, some scales are negative)"},
+        {"importance", 0, TOOL_STRING, &c->importance, "FILE",
+         "with a search: safetensors with a vector per matrix, how much each input channel counts"},
         {"model-id", 0, TOOL_STRING, &c->model_id, "ID",
          "the base model's id (default: _name_or_path of the config, or the folder's name)"},
         {"dry-run", 0, TOOL_FLAG, &c->dry_run, "", "print what would be written, tensor by tensor"},
@@ -101,6 +109,12 @@ static int read_command(struct command *c, int argc, char **argv, struct sf_aren
         return tool_usage(PROGRAM, "--dry-run goes with neither --follow nor --delete-source");
     if (c->delete_blobs && !c->delete_source)
         return tool_usage(PROGRAM, "--delete-blobs says how --delete-source deletes: give both");
+    if (!sf_scale_choice_parse(&c->scale_choice, c->scale))
+        return tool_usage(PROGRAM, "--scale takes absmax, search or search-signed, not %s",
+                          c->scale);
+    if (c->importance && c->scale_choice == SF_SCALE_ABSMAX)
+        return tool_usage(PROGRAM, "--importance weighs what --scale search or search-signed "
+                                   "searches: give both");
     if (c->threads < 1 || c->threads > 1024)
         return tool_usage(PROGRAM, "--threads takes 1 to 1024");
     c->source = args.operand[0];
@@ -201,7 +215,9 @@ static int build_plan(struct job *job, struct sf_err *err)
     job->policy = (struct sf_policy){
         .keep = c->keep.item,
         .keep_count = c->keep.count,
-        .keep_used = sf_arena_array(&job->round, (uint64_t)c->keep.count, sizeof(bool))};
+        .keep_used = sf_arena_array(&job->round, (uint64_t)c->keep.count, sizeof(bool)),
+        .scale = c->scale_choice,
+        .importance = job->importance};
     if (!job->policy.keep_used)
         return sf_fail(err, SF_ENOMEM, "no memory for patterns");
     int code = sf_convert_plan_build(&job->plan, &job->spec, job->index, &job->policy,
@@ -248,6 +264,7 @@ static int open_round(struct job *job, struct sf_err *err)
 static void close_job(struct job *job)
 {
     close_round(job);
+    sf_importance_close(job->importance);
     sf_journal_close(job->journal);
     sf_arrivals_close(job->arrivals);
     sf_arena_free(&job->arena);
@@ -292,6 +309,13 @@ static const char *options_text(struct job *job, const struct command *c)
     for (int64_t i = 0; i < c->keep.count && text; i++)
         text = sf_arena_printf(&job->arena, "%s%skeep-bf16=%s", text, *text ? " " : "",
                                c->keep.item[i]);
+    if (text && c->scale_choice != SF_SCALE_ABSMAX)
+        text = sf_arena_printf(&job->arena, "%s%sscale=%s", text, *text ? " " : "", c->scale);
+    if (text && job->importance) { /* what is in it, whatever it is called */
+        struct sf_hash128 hash = sf_importance_hash(job->importance);
+        text = sf_arena_printf(&job->arena, "%s importance=%016llx%016llx", text,
+                               (unsigned long long)hash.high, (unsigned long long)hash.low);
+    }
     return text ? text : "";
 }
 
@@ -306,6 +330,8 @@ static int open_job(struct job *job, const struct command *c, struct sf_err *err
         code = open_arrivals(job, err);
     if (code == SF_OK) /* before the journal is made: a folder without config.json leaves nothing */
         code = read_spec(job, err);
+    if (code == SF_OK && c->importance)
+        code = sf_importance_open(&job->importance, c->importance, err);
     if (code == SF_OK && !c->dry_run)
         code = open_journal(job, err);
     if (code != SF_OK)
@@ -414,6 +440,8 @@ int main(int argc, char **argv)
     struct command command;
     struct job job = {0};
     tool_start();
+    if (sf_nf4_check_choice(&err) != SF_OK)
+        return tool_failed(PROGRAM, &err);
     if (argc > 1 && strcmp(argv[1], "export") == 0)
         return tool_finish(PROGRAM, convert_export(argc - 1, argv + 1));
     int status = read_command(&command, argc, argv, &job.arena);

@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "libformat/codec/nf4.h"
 #include "tools/ft_verbs.h"
 
 static int run_verb(const struct ft_options *options, struct sf_err *err)
@@ -38,8 +39,11 @@ static int run(int argc, char **argv, struct sf_arena *arena)
 int main(int argc, char **argv)
 {
     struct sf_arena arena = {0};
+    struct sf_err err = {0};
     tool_start();
-    int status = tool_finish(FT_PROGRAM, run(argc, argv, &arena));
+    int status = sf_nf4_check_choice(&err) == SF_OK ? run(argc, argv, &arena)
+                                                    : tool_failed(FT_PROGRAM, &err);
+    status = tool_finish(FT_PROGRAM, status);
     sf_arena_free(&arena);
     return status;
 }

@@ -1,6 +1,7 @@
 /* scout-inspect -- show a container, or check every byte of it. */
 #include <string.h>
 
+#include "libformat/codec/nf4.h"
 #include "tools/columns.h"
 #include "tools/inspect_plan.h"
 #include "tools/inspect_verbs.h"
@@ -198,6 +199,8 @@ int main(int argc, char **argv)
     struct sf_arena arena = {0};
     struct sf_err err = {0};
     tool_start();
+    if (sf_nf4_check_choice(&err) != SF_OK)
+        return tool_failed(PROGRAM, &err);
     if (argc > 1 && strcmp(argv[1], "plan") == 0)
         return tool_finish(PROGRAM, inspect_plan(argc - 1, argv + 1));
     int status = tool_parse(&args, argc, argv, &arena);

@@ -96,10 +96,13 @@ void sf_nf4_measure(struct sf_nf4_error *out, const void *src, enum sf_dtype dty
                     const uint8_t *codes, const float *absmax, int64_t n);
 
 /* Which instructions do it: "avx512", "avx2", "neon" or "portable"; all give the same bits. The
- * best that the processor has, or what the environment variable SCOUT_NF4 names (ignored where it
- * cannot be had). sf_nf4_use changes it for the whole process and returns false, changing nothing,
- * where `path` is unknown or the processor lacks it; NULL goes back to the best. */
+ * best that the processor has, or what the environment variable SCOUT_NF4 names (sf_nf4_check_choice
+ * says whether it can be had; where not, the best). sf_nf4_use changes it for the whole process and
+ * returns false, changing nothing, where `path` is unknown or the processor lacks it; NULL goes back to the best. */
 bool sf_nf4_use(const char *path);
 const char *sf_nf4_path(void);
+/* SF_EINVAL, with the names to choose from, where SCOUT_NF4 names nothing that this processor has.
+ * For programs, before they begin. */
+int sf_nf4_check_choice(struct sf_err *err);
 
 #endif

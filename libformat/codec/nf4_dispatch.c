@@ -1,6 +1,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -49,6 +50,26 @@ static const struct sf_nf4_kernels *find(const char *name)
     return NULL;
 }
 
+/* What SCOUT_NF4 asks for; NULL: nothing. */
+static const char *asked_for(void)
+{
+    const char *name = getenv("SCOUT_NF4");
+    return name && *name ? name : NULL;
+}
+
+int sf_nf4_check_choice(struct sf_err *err)
+{
+    char names[64] = "";
+    size_t used = 0;
+    if (find(asked_for()))
+        return SF_OK;
+    for (int i = 0; i < TABLES && used < sizeof names; i++)
+        if (processor_has(tables[i].name))
+            used += (size_t)snprintf(names + used, sizeof names - used, "%s%s", used ? ", " : "",
+                                     tables[i].name);
+    return sf_fail(err, SF_EINVAL, "SCOUT_NF4=%s: this processor has %s", asked_for(), names);
+}
+
 /* Threads that meet an empty pointer at once all store the same thing. */
 static _Atomic(const struct sf_nf4_kernels *) chosen;
 
@@ -57,7 +78,7 @@ const struct sf_nf4_kernels *sf_nf4_kernels(void)
     const struct sf_nf4_kernels *now = atomic_load_explicit(&chosen, memory_order_acquire);
     if (now)
         return now;
-    now = find(getenv("SCOUT_NF4"));
+    now = find(asked_for());
     now = now ? now : find(NULL);
     atomic_store_explicit(&chosen, now, memory_order_release);
     return now;

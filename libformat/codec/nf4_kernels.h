@@ -7,6 +7,7 @@
 #ifndef SCOUT_LIBFORMAT_CODEC_NF4_KERNELS_H
 #define SCOUT_LIBFORMAT_CODEC_NF4_KERNELS_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 /* `src` is bf16, little-endian, at any address; blocks are whole.
@@ -38,14 +39,17 @@ struct sf_nf4_search_fit {
     int32_t products, squares;
 };
 
-/* Keeps the better of two tries: p^2 / s, without dividing; float64 is the same everywhere. */
-static inline void sf_nf4_search_keep(struct sf_nf4_search_fit *best, int32_t products,
+/* Keeps the better of two tries, the earlier of equals, and tells whether it is the new one: by
+ * p^2 / s without dividing. float64 in this order is the same everywhere. */
+static inline bool sf_nf4_search_keep(struct sf_nf4_search_fit *best, int32_t products,
                                       int32_t squares)
 {
     double p = products, q = best->products;
-    if (products > 0 && squares > 0 &&
-        (best->products == 0 || p * p * best->squares > q * q * squares))
+    bool better = products > 0 && squares > 0 &&
+                  (best->products == 0 || p * p * best->squares > q * q * squares);
+    if (better)
         *best = (struct sf_nf4_search_fit){products, squares};
+    return better;
 }
 
 #define SF_NF4_KERNELS(path)                                                                       \

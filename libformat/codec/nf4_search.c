@@ -88,23 +88,16 @@ static bool is_usable(float absmax)
     return absmax >= LEAST && absmax <= MOST;
 }
 
-/* <w x, c>^2 / <w c, c>: by how much a try lessens the error below <w x, x>. */
-static double gain(const struct sf_nf4_search_fit *fit)
-{
-    return fit->squares > 0 && fit->products > 0
-               ? (double)fit->products * fit->products / (double)fit->squares
-               : -1;
-}
-
+/* <w x, c> / <w c, c> in units of absmax; `mirrored` may be NULL. */
 static float fitted(const struct sf_nf4_search_fit *plain, const struct sf_nf4_search_fit *mirrored,
                     float absmax)
 {
-    const struct sf_nf4_search_fit *best =
-        mirrored && gain(mirrored) > gain(plain) ? mirrored : plain;
-    if (gain(best) < 0)
+    struct sf_nf4_search_fit best = *plain;
+    bool below = mirrored && sf_nf4_search_keep(&best, mirrored->products, mirrored->squares);
+    if (best.products == 0)
         return absmax;
-    float scale = absmax * ((float)best->products / (float)best->squares);
-    return best == plain ? scale : -scale;
+    float scale = absmax * ((float)best.products / (float)best.squares);
+    return below ? -scale : scale;
 }
 
 static void search_run(float *scale, const float *absmax, const float *x, int64_t first,

@@ -32,8 +32,8 @@ void sf_nf4_search_scales(float *scale, const float *absmax, const void *src, en
                           int64_t first, int64_t n, const struct sf_nf4_search *how);
 
 /* codes[(n + 1) / 2] for scales of either sign and any value: code = the number of thresholds t with
- * fl(t * |scale|) strictly below x, or below -x where the scale is negative. A scale of magnitude
- * below 2^-100, or not finite, gives code 7 (zero) everywhere. */
+ * fl(t * |scale|) strictly below x, or below -x where the scale is negative. A scale whose
+ * magnitude is not in [2^-100, 2^126] gives code 7 (zero) everywhere. */
 void sf_nf4_search_codes(uint8_t *codes, const void *src, enum sf_dtype dtype, const float *scale,
                          int64_t n);
 

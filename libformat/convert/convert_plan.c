@@ -119,6 +119,17 @@ static int add_entry(struct build *b, const struct sf_entry *entry, struct sf_so
     return code;
 }
 
+/* How the scales of the row that was added last are chosen. */
+static int choose_scale(struct build *b, const struct sf_entry *entry, struct sf_err *err)
+{
+    struct sf_convert_row *row = &b->plan->row[b->plan->rows - 1];
+    row->scale = b->policy->scale;
+    if (!b->policy->importance || row->scale == SF_SCALE_ABSMAX)
+        return SF_OK;
+    return sf_importance_find(&row->importance, b->policy->importance, entry, b->spec->experts,
+                              err);
+}
+
 static int add_role(struct build *b, struct sf_role role, struct sf_err *err)
 {
     enum sf_part slot_part = role.part == SF_PART_EXPERT_UP ? SF_PART_EXPERT_GATE : role.part;
@@ -141,7 +152,10 @@ static int add_role(struct build *b, struct sf_role role, struct sf_err *err)
         entry.block = SF_NF4_BLOCK;
         entry.nested_block = SF_NF4_NEST;
     }
-    return add_entry(b, &entry, source_of(b->spec, t, role), err);
+    int code = add_entry(b, &entry, source_of(b->spec, t, role), err);
+    if (code == SF_OK && entry.encoding == SF_ENCODING_NF4)
+        code = choose_scale(b, &entry, err);
+    return code;
 }
 
 /* Parts in this order: matrices that are used together lie together. */

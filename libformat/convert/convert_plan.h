@@ -2,7 +2,8 @@
  *
  * Built from config and tensor list alone, before a weight is read: every name understood, every
  * weight the config demands there once and in its shape, every address and byte count final. It may
- * be built while shards are still expected: rows and addresses are those of the whole. The plan owns its arena; it borrows spec and index, which must outlive it. Read-only after building.
+ * be built while shards are still expected: rows and addresses are those of the whole. The plan owns its arena; it borrows spec, index and the
+ * policy's importance, which must outlive it. Read-only after building.
  */
 #ifndef SCOUT_LIBFORMAT_CONVERT_CONVERT_PLAN_H
 #define SCOUT_LIBFORMAT_CONVERT_CONVERT_PLAN_H
@@ -23,6 +24,8 @@ struct sf_source {
 struct sf_convert_row {
     struct sf_entry *entry; /* the layout's: addresses are final, errors are set by conversion */
     struct sf_source source;
+    enum sf_scale_choice scale;
+    const float *importance; /* [in] borrowed from the policy's; NULL: all the same */
     /* Set by conversion for what is quantized: sums over all elements, and which block of 64, in the
      * order of its scales, has entry->worst_block_error. */
     double squared_error, squared_norm;

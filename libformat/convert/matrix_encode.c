@@ -5,6 +5,7 @@
 #include "libformat/base/bytes.h"
 #include "libformat/base/mem.h"
 #include "libformat/codec/nf4.h"
+#include "libformat/codec/nf4_search.h"
 #include "libformat/convert/matrix_tiles.h"
 #include "libformat/convert/row_error.h"
 
@@ -114,6 +115,25 @@ static int find_absmax(struct sf_convert_row *row, struct sf_encode_scratch *s, 
     return found.nan_count || found.inf_count ? refuse_bad(row, err) : SF_OK;
 }
 
+/* Scales of least error in place of absmax. */
+static void search_scales(const struct sf_convert_row *row, struct sf_encode_scratch *s)
+{
+    const struct sf_entry *e = row->entry;
+    const struct sf_nf4_search how = {.negative = row->scale == SF_SCALE_SEARCH_SIGNED,
+                                      .importance = row->importance,
+                                      .channels = e->shape.dim[1]};
+    for (int64_t t = 0; t < sf_tile_count(row); t++) {
+        struct sf_tile tile;
+        sf_tile_at(&tile, row, t, s->tile);
+        for (int64_t r = 0; r < tile.runs; r++) {
+            int64_t first = tile.first + r * tile.step;
+            float *scale = s->absmax + first / SF_NF4_BLOCK;
+            sf_nf4_search_scales(scale, scale, sf_tile_run(&tile, r, e->dtype), e->dtype, first,
+                                 tile.run, &how);
+        }
+    }
+}
+
 /* Codes, and the error of what they will decode to, tile by tile while it is in cache. */
 static void encode_tiles(uint8_t *codes, struct sf_convert_row *row, struct sf_encode_scratch *s)
 {
@@ -125,7 +145,10 @@ static void encode_tiles(uint8_t *codes, struct sf_convert_row *row, struct sf_e
             int64_t first = tile.first + r * tile.step, block = first / SF_NF4_BLOCK;
             const unsigned char *src = sf_tile_run(&tile, r, dtype);
             uint8_t *to = codes + first / 2;
-            sf_nf4_codes(to, src, dtype, s->absmax + block, tile.run);
+            if (row->scale == SF_SCALE_ABSMAX)
+                sf_nf4_codes(to, src, dtype, s->absmax + block, tile.run);
+            else
+                sf_nf4_search_codes(to, src, dtype, s->restored + block, tile.run);
             sf_nf4_errors(s->error + block, s->norm + block, src, dtype, to, s->restored + block,
                           tile.run);
         }
@@ -142,6 +165,8 @@ static int encode_nf4(unsigned char *extent, uint64_t base, struct sf_convert_ro
     int code = find_absmax(row, s, err);
     if (code != SF_OK)
         return code;
+    if (row->scale != SF_SCALE_ABSMAX)
+        search_scales(row, s);
     float offset = sf_nf4_offset(s->absmax, blocks);
     sf_nf4_nest(scale, scale2, s->absmax, blocks, offset);
     sf_put_f32(plane_in(extent, base, e, SF_PLANE_OFFSET), offset);

@@ -11,7 +11,7 @@
 struct sf_encode_scratch {
     void *block;         /* the one allocation behind the rest */
     unsigned char *tile; /* for sf_tile_at */
-    float *absmax;       /* one per block of the largest matrix, as are the next three: */
+    float *absmax;       /* or searched; one per block of the largest matrix, as the next three: */
     float *restored;     /* absmax after double quantization */
     float *error, *norm; /* sums of squares */
 };
@@ -21,7 +21,7 @@ int sf_encode_scratch_open(struct sf_encode_scratch *out, const struct sf_conver
 void sf_encode_scratch_close(struct sf_encode_scratch *scratch);
 
 /* Writes the planes of row->entry (not the shared codebooks) into extent[0..), where
- * extent[0] has payload address `base`. Sets entry->relative_rms_error. A weight that text training
+ * extent[0] has payload address `base`; scales as row->scale says. Sets entry->relative_rms_error. A weight that text training
  * uses and that holds NaN or Inf is refused: SF_ENUMERIC with the element. */
 int sf_matrix_encode(unsigned char *extent, uint64_t base, struct sf_convert_row *row,
                      struct sf_encode_scratch *scratch, struct sf_err *err);

@@ -158,9 +158,10 @@ static int measure(struct sf_source_check_row *row, struct run *run, const struc
 /* ---- the verdict ---- */
 
 /* The recorded error is the same sum in the same order: equal to the last bit, or other bytes. */
-static bool was_searched(const struct sf_source_check_row *r)
+static bool was_searched(const struct run *run, const struct sf_source_check_row *r)
 {
-    return r->measured <= r->plain && r->measured == r->recorded;
+    bool weighted = strstr(sf_map_summary(run->mine->map)->options, "importance=") != NULL;
+    return (weighted || r->measured <= r->plain) && r->measured == r->recorded;
 }
 
 static bool plain_form(const struct run *run, const struct sf_entry *e)
@@ -193,7 +194,7 @@ static int check_nf4(struct sf_source_check_row *row, struct run *run,
         row->plain = row->recorded; /* imports: only measured */
     }
     int code = measure(row, run, source, w, err);
-    row->proof = was_searched(row) ? SF_PROOF_SEARCHED : SF_PROOF_DIFFERS;
+    row->proof = was_searched(run, row) ? SF_PROOF_SEARCHED : SF_PROOF_DIFFERS;
     return code;
 }
 

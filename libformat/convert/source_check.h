@@ -3,7 +3,7 @@
  * Every tensor is made again from the source. Stored as it came: the bytes must agree. NF4: codes,
  * scales and offset must be what the encoder makes of the source. Where they are not, the stored
  * numbers are measured against the source, block by block: an encoder that searched its scales does
- * not do worse than the plain one, and recorded the very error that is found (the sum has a fixed
+ * not do worse than the plain one (unless the options say that it weighed errors), and recorded the very error that is found (the sum has a fixed
  * order, so to its last bit); anything else differs. */
 #ifndef SCOUT_LIBFORMAT_CONVERT_SOURCE_CHECK_H
 #define SCOUT_LIBFORMAT_CONVERT_SOURCE_CHECK_H

@@ -68,6 +68,24 @@ grep -q '^layer 3 expert 3 expert_down .*\[256, 256\]' out || fail "--dry-run ha
 grep -q -- '--keep-bf16' out || fail "--help does not list options"
 [ "$(find . -name '*partial*' | wc -l)" = 0 ] || fail "a partial file was left"
 
+# ---- scales by search ----
+"$convert" "$tiny" -o absmax.scout --scale absmax >out 2>err || fail "--scale absmax: $(cat err)"
+cmp -s good.scout absmax.scout || fail "--scale absmax is not the default"
+for how in search search-signed; do
+    "$convert" "$tiny" -o $how.scout --scale $how >out 2>err || fail "--scale $how: $(cat err)"
+    cmp -s good.scout $how.scout && fail "--scale $how changed nothing"
+    SCOUT_NF4=portable "$convert" "$tiny" -o again.scout --scale $how --threads 1 >out 2>err || fail "portable $how: $(cat err)"
+    cmp -s $how.scout again.scout || fail "--scale $how depends on threads or instructions"
+    grep -qa "scale=$how" $how.scout || fail "the container does not tell of --scale $how"
+done
+refused 2 'absmax, search or search-signed, not best' "$tiny" -o to/x.scout --scale best
+refused 2 'give both' "$tiny" -o to/x.scout --importance good.scout
+refused 1 'good.scout' "$tiny" -o to/x.scout --scale search --importance good.scout
+SCOUT_NF4=abacus
+export SCOUT_NF4
+refused 1 'SCOUT_NF4=abacus: this processor has .*portable' "$tiny" -o to/x.scout
+unset SCOUT_NF4
+
 # ---- and back ----
 "$convert" export kept.scout --to hf-bf16 -o back >out 2>err || fail "export: $(cat err)"
 cmp -s back/config.json "$tiny/config.json" || fail "export changed config.json"

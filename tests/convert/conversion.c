@@ -20,7 +20,7 @@ int convert(const struct conversion *c, struct sf_err *err)
     struct sf_hf_index *index = NULL;
     struct sf_convert_plan plan = {0};
     bool used[2] = {0};
-    struct sf_policy policy = {c->keep, c->keep_count, used};
+    struct sf_policy policy = {c->keep, c->keep_count, used, .scale = c->scale};
     char *config = NULL, path[4096];
     uint64_t bytes = 0;
     snprintf(path, sizeof path, "%s/config.json",
@@ -28,6 +28,8 @@ int convert(const struct conversion *c, struct sf_err *err)
     int code = sf_read_file(&config, &bytes, &arena, path, 1 << 20, err);
     if (code == SF_OK)
         code = sf_hf_config_parse(&spec, &arena, config, bytes, err);
+    if (code == SF_OK && c->importance)
+        code = sf_importance_open(&policy.importance, c->importance, err);
     struct sf_journal *journal = NULL;
     struct sf_hf_open open = {0};
     if (code == SF_OK)
@@ -51,6 +53,7 @@ int convert(const struct conversion *c, struct sf_err *err)
     if (code == SF_OK)
         code = sf_convert_go_on(NULL, &plan, journal, c->output, &options, err);
     sf_convert_plan_free(&plan);
+    sf_importance_close(policy.importance);
     sf_hf_index_close(index);
     sf_journal_close(journal);
     sf_arena_free(&arena);

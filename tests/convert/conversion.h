@@ -3,6 +3,7 @@
 #define SCOUT_TESTS_CONVERT_CONVERSION_H
 
 #include "libformat/container/container_map.h"
+#include "libformat/convert/policy.h"
 
 /* A conversion from start to end; the caller's err shows why it failed. */
 struct conversion {
@@ -11,6 +12,8 @@ struct conversion {
     const char *keep[2];
     int keep_count, threads;
     bool keep_unknown;
+    enum sf_scale_choice scale;
+    const char *importance;   /* a file; NULL: none */
     bool delete_source;       /* each shard when it is done */
     const char *options_text; /* NULL: "" */
     uint64_t wave_bytes;      /* 0: the usual */
