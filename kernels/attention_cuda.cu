@@ -138,7 +138,9 @@ static bf16 *out(sk_act *p)
 extern "C" uint64_t sk_attention_forward_measure_cuda(const void *args, int threads)
 {
     (void)threads;
-    return sk_attention_lay_out(&static_cast<const sk_attention_forward *>(args)->shape, nullptr, false).bytes;
+    return sk_attention_lay_out(&static_cast<const sk_attention_forward *>(args)->shape, nullptr,
+                                false)
+        .bytes;
 }
 
 extern "C" int sk_attention_forward_cuda(sk_ctx *ctx, const void *args, sf_err *err)
@@ -164,7 +166,9 @@ extern "C" int sk_attention_forward_cuda(sk_ctx *ctx, const void *args, sf_err *
 extern "C" uint64_t sk_attention_backward_measure_cuda(const void *args, int threads)
 {
     (void)threads;
-    return sk_attention_lay_out(&static_cast<const sk_attention_backward *>(args)->shape, nullptr, true).bytes;
+    return sk_attention_lay_out(&static_cast<const sk_attention_backward *>(args)->shape, nullptr,
+                                true)
+        .bytes;
 }
 
 extern "C" int sk_attention_backward_cuda(sk_ctx *ctx, const void *args, sf_err *err)
