@@ -115,6 +115,8 @@ static int allocate(void **out, struct sk_ctx *ctx, enum sk_place place, uint64_
 
 static void release(struct sk_ctx *ctx, enum sk_place place, void *block)
 {
+    if (!block) /* perhaps of a plan, which starts no context */
+        return;
     cudaStreamSynchronize(ctx->cuda->stream);
     if (place == SK_PLACE_OPS)
         sk_device_free(block);

@@ -99,6 +99,9 @@ has out "^total [0-9]+ bytes, $planned; 4 steps$"
 runs plan $small --data train.txt --eval-data held-out.txt $eight --json
 [ "$(($("$json_get" out adapter_moment_bytes) * 15 / 4))" -lt "$moments" ] || fail "--optim adamw_8bit saves too little"
 
+runs plan $small --data train.txt --device cuda $eight # without a GPU, too
+has out "^ +a step's block"
+
 # ---- the same whatever the threads; config files; other rows ----
 runs train $small --data train.txt --output-dir b --max-steps 2 --learning-rate 1e-3
 "$ft" train --model m.scout --max-seq-length 32 --per-device-train-batch-size 2 --threads 1 --data train.txt \
