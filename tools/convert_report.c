@@ -106,6 +106,21 @@ static void print_resident(const struct sf_convert_plan *plan)
            tool_size(e, unused));
 }
 
+static void print_taken(const struct sf_convert_plan *plan)
+{
+    if (plan->taken > 0)
+        printf("%lld matrices are taken over as bitsandbytes quantized them, bit for bit\n",
+               (long long)plan->taken);
+    if (plan->down > 0)
+        printf("%lld of them have their blocks along the output axis, which training cannot use: "
+               "--requantize quantizes them anew\n",
+               (long long)plan->down);
+    if (plan->requantized > 0)
+        printf("%lld matrices that were quantized along the output axis are quantized anew from "
+               "what they decode to\n",
+               (long long)plan->requantized);
+}
+
 void report_plan(const struct sf_convert_plan *plan)
 {
     printf("%-28s %-5s %12s  %-18s %s\n", "role", "as", "bytes", "shape", "name");
@@ -119,6 +134,7 @@ void report_plan(const struct sf_convert_plan *plan)
     printf("\n");
     print_totals(plan);
     print_resident(plan);
+    print_taken(plan);
 }
 
 /* ---- the table ---- */
@@ -222,6 +238,7 @@ int report_print(const struct sf_convert_plan *plan, const struct report_facts *
     if (code != SF_OK)
         return code;
     print_resident(plan);
+    print_taken(plan);
     if (f->kept_bytes > 0)
         printf("went on from %s of payload that an earlier run had finished\n",
                tool_size(size, f->kept_bytes));

@@ -32,7 +32,8 @@ enum { CARRIED_NAMES = sizeof carried_names / sizeof carried_names[0] };
 struct command {
     const char *source, *output, *model_id, *sha256, *report, *scale, *importance;
     struct tool_list keep;
-    bool keep_unknown, dry_run, restart, follow, delete_source, delete_blobs, table, help;
+    bool keep_unknown, requantize, dry_run, restart, follow, delete_source, delete_blobs, table,
+        help;
     int64_t threads;
     enum sf_scale_choice scale_choice;
 };
@@ -69,6 +70,9 @@ static int read_command(struct command *c, int argc, char **argv, struct sf_aren
          "reader decodes it) or search-signed (less error yet, some scales are negative)"},
         {"importance", 0, TOOL_STRING, &c->importance, "FILE",
          "with a search: safetensors with a vector per matrix, how much each input channel counts"},
+        {"requantize", 0, TOOL_FLAG, &c->requantize, "",
+         "of a 4-bit checkpoint: quantize matrices anew whose blocks run along the output axis "
+         "(what is usable as it is stays as it is)"},
         {"model-id", 0, TOOL_STRING, &c->model_id, "ID",
          "the base model's id (default: _name_or_path of the config, or the folder's name)"},
         {"dry-run", 0, TOOL_FLAG, &c->dry_run, "", "print what would be written, tensor by tensor"},
@@ -208,6 +212,20 @@ static int open_index(struct job *job, struct sf_err *err)
     return code;
 }
 
+/* Its scales and maps are read with every plan, so what is gone could not be gone on with. */
+static int check_quantized(const struct job *job, struct sf_err *err)
+{
+    const struct command *c = job->command;
+    const struct sf_convert_plan *plan = &job->plan;
+    if (c->delete_source && plan->taken + plan->requantized > 0)
+        return sf_fail(err, SF_EINVAL, "--delete-source does not go with a 4-bit checkpoint");
+    if (c->requantize && plan->requantized == 0)
+        return sf_fail(err, SF_EINVAL,
+                       "--requantize: no matrix of this checkpoint has its blocks along the output "
+                       "axis");
+    return SF_OK;
+}
+
 static int build_plan(struct job *job, struct sf_err *err)
 {
     const struct command *c = job->command;
@@ -217,11 +235,14 @@ static int build_plan(struct job *job, struct sf_err *err)
         .keep_count = c->keep.count,
         .keep_used = sf_arena_array(&job->round, (uint64_t)c->keep.count, sizeof(bool)),
         .scale = c->scale_choice,
-        .importance = job->importance};
+        .importance = job->importance,
+        .requantize = c->requantize};
     if (!job->policy.keep_used)
         return sf_fail(err, SF_ENOMEM, "no memory for patterns");
     int code = sf_convert_plan_build(&job->plan, &job->spec, job->index, &job->policy,
                                      c->keep_unknown, err);
+    if (code == SF_OK)
+        code = check_quantized(job, err);
     return code == SF_OK || code == SF_EINVAL ? code : sf_err_prefix(err, "%s", c->source);
 }
 
@@ -306,6 +327,8 @@ static int check_model_id(const char *id, struct sf_err *err)
 static const char *options_text(struct job *job, const struct command *c)
 {
     const char *text = c->keep_unknown ? "keep-unknown" : "";
+    if (c->requantize)
+        text = *text ? "keep-unknown requantize" : "requantize";
     for (int64_t i = 0; i < c->keep.count && text; i++)
         text = sf_arena_printf(&job->arena, "%s%skeep-bf16=%s", text, *text ? " " : "",
                                c->keep.item[i]);

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "libformat/base/mem.h"
+#include "libformat/codec/nf4_tables.h"
 #include "libformat/container/layout.h"
 #include "libformat/container/string_table.h"
 
@@ -85,8 +86,63 @@ static int check_tensor(const struct sf_entry *entry, struct sf_err *err)
     return code;
 }
 
+/* The number of a book with these values, stored before or now. */
+static int use_book(int64_t *out, struct sf_layout *layout, enum sf_plane_kind kind,
+                    const struct sf_plane *plane, const float *value, struct sf_err *err)
+{
+    void *array = layout->book;
+    for (*out = 0; *out < layout->books; ++*out)
+        if (layout->book[*out].kind == kind &&
+            memcmp(layout->book[*out].value, value, plane->bytes) == 0)
+            return SF_OK;
+    int code = make_room(&array, &layout->book_room, layout->books, sizeof *layout->book,
+                         layout->arena, err);
+    if (code != SF_OK)
+        return code;
+    layout->book = array;
+    struct shared_book *book = &layout->book[layout->books++];
+    *book = (struct shared_book){.kind = kind, .plane = *plane};
+    memcpy(book->value, value, plane->bytes);
+    return SF_OK;
+}
+
+static int use_books(struct sf_layout *layout, int64_t index, const float *codebook,
+                     const float *map, struct sf_err *err)
+{
+    const struct sf_plane *plane = layout->entry[index].plane;
+    struct entry_books *books = &layout->books_of[index];
+    int code = SF_OK;
+    *books = (struct entry_books){-1, -1};
+    if (plane[SF_PLANE_CODEBOOK].dtype != SF_DTYPE_NONE)
+        code = use_book(&books->codebook, layout, SF_PLANE_CODEBOOK, &plane[SF_PLANE_CODEBOOK],
+                        codebook, err);
+    if (code == SF_OK && plane[SF_PLANE_MAP].dtype != SF_DTYPE_NONE)
+        code = use_book(&books->map, layout, SF_PLANE_MAP, &plane[SF_PLANE_MAP], map, err);
+    return code;
+}
+
+static int make_entry_room(struct sf_layout *layout, struct sf_err *err)
+{
+    int64_t room = layout->entry_room;
+    void *entry = layout->entry, *books = layout->books_of;
+    int code =
+        make_room(&books, &room, layout->entries, sizeof *layout->books_of, layout->arena, err);
+    if (code == SF_OK)
+        code = make_room(&entry, &layout->entry_room, layout->entries, sizeof *layout->entry,
+                         layout->arena, err);
+    layout->books_of = books;
+    layout->entry = entry;
+    return code;
+}
+
 int sf_layout_tensor(int64_t *index, struct sf_layout *layout, const struct sf_entry *entry,
                      struct sf_err *err)
+{
+    return sf_layout_tensor_with(index, layout, entry, sf_nf4_code_value, sf_nf4_scale_map, err);
+}
+
+int sf_layout_tensor_with(int64_t *index, struct sf_layout *layout, const struct sf_entry *entry,
+                          const float codebook[16], const float map[256], struct sf_err *err)
 {
     assert(!layout->finished);
     if (layout->extents == 0)
@@ -94,11 +150,7 @@ int sf_layout_tensor(int64_t *index, struct sf_layout *layout, const struct sf_e
     int code = check_tensor(entry, err);
     if (code != SF_OK)
         return code;
-    void *array = layout->entry;
-    code =
-        make_room(&array, &layout->entry_room, layout->entries, sizeof *entry, layout->arena, err);
-    layout->entry = array;
-    if (code != SF_OK)
+    if ((code = make_entry_room(layout, err)) != SF_OK)
         return code;
     struct sf_entry *copy = &layout->entry[layout->entries];
     *copy = *entry;
@@ -112,6 +164,8 @@ int sf_layout_tensor(int64_t *index, struct sf_layout *layout, const struct sf_e
         sf_err_prefix(err, "%s", entry->name);
         return code;
     }
+    if ((code = use_books(layout, layout->entries, codebook, map, err)) != SF_OK)
+        return code;
     *index = layout->entries++;
     layout->range[layout->extents - 1].count++;
     return SF_OK;
@@ -184,20 +238,18 @@ static int equalize_experts(struct sf_layout *layout, struct sf_err *err)
     return SF_OK;
 }
 
+/* Books lie one behind the other; their addresses are relative to the extent for now. */
 static int add_shared(struct sf_layout *layout, struct sf_err *err)
 {
-    for (int64_t i = 0; i < layout->entries; i++) {
-        const struct sf_plane *plane = layout->entry[i].plane;
-        if (plane[SF_PLANE_CODEBOOK].dtype != SF_DTYPE_NONE)
-            layout->codebook = plane[SF_PLANE_CODEBOOK];
-        if (plane[SF_PLANE_MAP].dtype != SF_DTYPE_NONE)
-            layout->map = plane[SF_PLANE_MAP];
-    }
-    if (layout->codebook.dtype == SF_DTYPE_NONE)
+    struct sf_extent extent = {.kind = SF_EXTENT_SHARED, .layer = -1, .expert = -1};
+    if (layout->books == 0)
         return SF_OK;
+    for (int64_t i = 0; i < layout->books; i++) {
+        layout->book[i].plane.address = extent.bytes;
+        sf_align_up(&extent.bytes, extent.bytes + layout->book[i].plane.bytes, LAYOUT_TENSOR_ALIGN);
+    }
+    sf_align_up(&extent.bytes, extent.bytes, EXTENT_ALIGN);
     layout->shared = layout->extents;
-    struct sf_extent extent = {
-        .kind = SF_EXTENT_SHARED, .layer = -1, .expert = -1, .bytes = EXTENT_ALIGN};
     return add_extent(layout, extent, err);
 }
 
@@ -213,10 +265,8 @@ static int place_extents(struct sf_layout *layout, struct sf_err *err)
             layout->payload_bytes > INT64_MAX / 2)
             return sf_fail(err, SF_EINVAL, "the payload outgrows 2^62 bytes");
     }
-    if (layout->shared >= 0) {
-        layout->codebook.address = layout->extent[layout->shared].address;
-        layout->map.address = layout->codebook.address + LAYOUT_TENSOR_ALIGN;
-    }
+    for (int64_t i = 0; i < layout->books; i++)
+        layout->book[i].plane.address += layout->extent[layout->shared].address;
     return SF_OK;
 }
 
@@ -228,9 +278,9 @@ static void place_entries(struct sf_layout *layout)
             if (entry->plane[kind].dtype == SF_DTYPE_NONE)
                 continue;
             if (kind == SF_PLANE_CODEBOOK)
-                entry->plane[kind] = layout->codebook;
+                entry->plane[kind] = layout->book[layout->books_of[i].codebook].plane;
             else if (kind == SF_PLANE_MAP)
-                entry->plane[kind] = layout->map;
+                entry->plane[kind] = layout->book[layout->books_of[i].map].plane;
             else
                 entry->plane[kind].address += layout->extent[entry->extent].address;
         }

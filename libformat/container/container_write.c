@@ -7,7 +7,6 @@
 #include "libformat/base/bytes.h"
 #include "libformat/base/file.h"
 #include "libformat/base/mem.h"
-#include "libformat/codec/nf4_tables.h"
 #include "libformat/container/container_index.h"
 #include "libformat/container/container_metadata.h"
 #include "libformat/container/layout.h"
@@ -247,10 +246,12 @@ static int put_codebooks(struct sf_writer *w, struct sf_err *err)
     unsigned char *data = sf_arena_alloc(&w->arena, extent->bytes);
     if (!data)
         return sf_fail(err, SF_ENOMEM, "cannot allocate the codebooks");
-    for (int i = 0; i < 16; i++)
-        sf_put_f32(data + 4 * i, sf_nf4_code_value[i]);
-    for (int i = 0; l->map.dtype != SF_DTYPE_NONE && i < 256; i++)
-        sf_put_f32(data + (l->map.address - extent->address) + 4 * i, sf_nf4_scale_map[i]);
+    for (int64_t b = 0; b < l->books; b++) {
+        const struct shared_book *book = &l->book[b];
+        unsigned char *at = data + (book->plane.address - extent->address);
+        for (int64_t i = 0; i < book->plane.shape.dim[0]; i++)
+            sf_put_f32(at + 4 * i, book->value[i]);
+    }
     return put_chunks(w, extent, 0, data, extent->bytes, err);
 }
 

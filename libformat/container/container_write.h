@@ -29,6 +29,10 @@ int sf_layout_extent(struct sf_layout *layout, enum sf_extent_kind kind, int32_t
  * that the layout makes. The entry is copied; *index is its number for sf_layout_entry. */
 int sf_layout_tensor(int64_t *index, struct sf_layout *layout, const struct sf_entry *entry,
                      struct sf_err *err);
+/* The same for NF4 that others quantized: it decodes with these numbers instead of the usual ones.
+ * They are copied; equal ones are stored once. */
+int sf_layout_tensor_with(int64_t *index, struct sf_layout *layout, const struct sf_entry *entry,
+                          const float codebook[16], const float map[256], struct sf_err *err);
 /* Ends the layout: addresses and sizes are final. */
 int sf_layout_finish(struct sf_layout *layout, struct sf_err *err);
 /* After finish. Entries in call order; extents in address order. */

@@ -11,7 +11,7 @@
 struct placed_plane {
     struct sf_plane plane;
     int kind;
-    int64_t tensor; /* position in the index; -1: shared */
+    int64_t tensor; /* position in the index; -1 - n: book n, shared */
 };
 
 struct index_writer {
@@ -24,6 +24,7 @@ struct index_writer {
     const struct sf_shape **shape; /* each once, in order of first use */
     int64_t shapes;
     uint32_t *plane_id; /* [entries][SF_PLANE_COUNT] */
+    uint32_t *book_id;  /* [books] */
     uint32_t kind_name[SF_EXTENT_KIND_COUNT], label_name[SF_PART_COUNT];
     uint32_t *name, *source_name; /* [entries] */
     unsigned char *data;          /* the section, filled table by table */
@@ -77,25 +78,26 @@ static void collect_planes(struct index_writer *w)
     for (int64_t i = 0; i < w->layout->entries; i++)
         for (int kind = 0; kind < SF_PLANE_CODEBOOK; kind++)
             add_plane(w, &entry_at(w, i)->plane[kind], kind, i);
-    add_plane(w, &w->layout->codebook, SF_PLANE_CODEBOOK, -1);
-    add_plane(w, &w->layout->map, SF_PLANE_MAP, -1);
+    for (int64_t b = 0; b < w->layout->books; b++)
+        add_plane(w, &w->layout->book[b].plane, (int)w->layout->book[b].kind, -1 - b);
     qsort(w->plane, (size_t)w->planes, sizeof *w->plane, compare_address);
 
-    uint32_t shared[SF_PLANE_COUNT] = {0};
     for (int64_t p = 0; p < w->planes; p++) {
-        if (w->plane[p].tensor < 0)
-            shared[w->plane[p].kind] = (uint32_t)p;
+        int64_t tensor = w->plane[p].tensor;
+        if (tensor < 0)
+            w->book_id[-1 - tensor] = (uint32_t)p;
         else
-            w->plane_id[w->plane[p].tensor * SF_PLANE_COUNT + w->plane[p].kind] = (uint32_t)p;
+            w->plane_id[tensor * SF_PLANE_COUNT + w->plane[p].kind] = (uint32_t)p;
     }
-    for (int64_t i = 0; i < w->layout->entries; i++)
-        for (int kind = 0; kind < SF_PLANE_COUNT; kind++) {
-            uint32_t *id = &w->plane_id[i * SF_PLANE_COUNT + kind];
+    for (int64_t i = 0; i < w->layout->entries; i++) {
+        const struct entry_books *books = &w->layout->books_of[w->layout->order[i]];
+        uint32_t *id = &w->plane_id[i * SF_PLANE_COUNT];
+        for (int kind = 0; kind < SF_PLANE_CODEBOOK; kind++)
             if (entry_at(w, i)->plane[kind].dtype == SF_DTYPE_NONE)
-                *id = UINT32_MAX;
-            else if (kind >= SF_PLANE_CODEBOOK)
-                *id = shared[kind];
-        }
+                id[kind] = UINT32_MAX;
+        id[SF_PLANE_CODEBOOK] = books->codebook < 0 ? UINT32_MAX : w->book_id[books->codebook];
+        id[SF_PLANE_MAP] = books->map < 0 ? UINT32_MAX : w->book_id[books->map];
+    }
 }
 
 /* A model has a few dozen shapes, whatever the number of its tensors: a linear search will do. */
@@ -245,13 +247,15 @@ static int write_names(struct index_writer *w, struct sf_err *err)
 
 static int allocate(struct index_writer *w, struct sf_err *err)
 {
-    uint64_t entries = (uint64_t)w->layout->entries, planes = entries * SF_PLANE_COUNT + 2;
+    uint64_t entries = (uint64_t)w->layout->entries,
+             planes = entries * SF_PLANE_COUNT; /* books included */
     w->name = sf_arena_array(w->arena, entries, sizeof *w->name);
     w->source_name = sf_arena_array(w->arena, entries, sizeof *w->source_name);
     w->plane = sf_arena_array(w->arena, planes, sizeof *w->plane);
     w->plane_id = sf_arena_array(w->arena, planes, sizeof *w->plane_id);
+    w->book_id = sf_arena_array(w->arena, (uint64_t)w->layout->books, sizeof *w->book_id);
     w->shape = sf_arena_array(w->arena, planes + entries, sizeof *w->shape);
-    if (!w->name || !w->source_name || !w->plane || !w->plane_id || !w->shape)
+    if (!w->name || !w->source_name || !w->plane || !w->plane_id || !w->book_id || !w->shape)
         return no_memory(err);
     return SF_OK;
 }

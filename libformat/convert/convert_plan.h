@@ -11,14 +11,18 @@
 #include "libformat/base/arena.h"
 #include "libformat/container/container_write.h"
 #include "libformat/convert/policy.h"
+#include "libformat/hf/bnb_tensor.h"
 #include "libformat/hf/hf_index.h"
 
 /* Where the elements of a weight lie: element (o, i) of [out, in] is at
- * first + o * in + i, or, transposed, at first + i * row_stride + o. */
+ * first + o * in + i, or, transposed, at first + i * row_stride + o. Those of a packed one are
+ * numbered so; its tensor is that of the codes. */
 struct sf_source {
     const struct sf_tensor *tensor;
     bool transposed;
-    int64_t first, row_stride; /* in elements */
+    int64_t first, row_stride;          /* in elements */
+    const struct sf_bnb_tensor *packed; /* quantized in the source; NULL: plain elements */
+    bool requantize;                    /* packed: decoded and quantized anew, not taken over */
 };
 
 struct sf_convert_row {
@@ -41,6 +45,8 @@ struct sf_convert_plan {
     struct sf_convert_row *row; /* in layout order */
     int64_t parameters, parameters_text;
     uint64_t source_bytes; /* of tensor data */
+    int64_t taken, down; /* rows taken over as they were quantized; of them with blocks along out */
+    int64_t requantized;
     /* [shards] some of its tensors have no row yet, because others that would lie beside them are
      * expected and of unknown size (expect.h); the layout ends before them. NULL: all have rows. */
     bool *waits;

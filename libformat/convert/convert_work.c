@@ -59,9 +59,8 @@ void sf_work_still_needed(bool *still, const struct sf_work *work)
 /* ---- pieces ---- */
 
 static void add_piece(struct sf_work *w, struct sf_unit *unit, const struct sf_convert_row *row,
-                      uint64_t offset)
+                      const struct sf_tensor *t, uint64_t offset)
 {
-    const struct sf_tensor *t = row->source.tensor;
     uint64_t step = piece_bytes(t), left = t->bytes - offset;
     if (w->piece)
         w->piece[w->pieces] =
@@ -73,25 +72,54 @@ static void add_piece(struct sf_work *w, struct sf_unit *unit, const struct sf_c
     unit->pieces++;
 }
 
-/* The pieces of one row that are read with this unit. */
+/* The pieces of a tensor that begin in its bytes [first, behind). */
+static void add_range(struct sf_work *w, struct sf_unit *unit, const struct sf_convert_row *row,
+                      const struct sf_tensor *t, uint64_t first, uint64_t behind)
+{
+    uint64_t step = piece_bytes(t);
+    for (uint64_t at = (first + step - 1) / step * step; at < behind; at += step)
+        add_piece(w, unit, row, t, at);
+}
+
+/* One of many experts that lie behind each other in one tensor. */
+static bool is_slice(const struct sf_convert_row *row)
+{
+    return row->source.transposed && sf_part_is_expert(row->entry->role.part);
+}
+
+static void add_slice(struct sf_work *w, struct sf_unit *unit, const struct sf_convert_row *row)
+{
+    const struct sf_source *s = &row->source;
+    uint64_t count = (uint64_t)row->entry->shape.dim[1] * (uint64_t)s->row_stride;
+    uint64_t bytes = s->packed ? count / 2 : count * sf_dtype_bytes(s->tensor->dtype);
+    uint64_t first = (uint64_t)row->entry->role.expert * bytes;
+    add_range(w, unit, row, s->tensor, first, first + bytes);
+}
+
+/* The pieces of one row that are read with this unit. What lies beside the codes of a quantized
+ * weight was read with the plan; it is hashed with the first that uses it. */
 static void add_pieces(struct sf_work *w, struct sf_unit *unit, const struct sf_convert_row *row)
 {
-    const struct sf_tensor *t = row->source.tensor;
-    uint64_t begin, end, step = piece_bytes(t), first = 0, behind = t->bytes;
-    if (row->entry->role.part == SF_PART_EXPERT_UP)
+    const struct sf_source *s = &row->source;
+    uint64_t begin, end, first = 0, behind = s->tensor->bytes;
+    bool beside =
+        row->entry->role.part == SF_PART_EXPERT_UP && s->row_stride > row->entry->shape.dim[0];
+    if (beside)
         return; /* gate's piece holds it too */
-    if (sf_part_is_expert(row->entry->role.part)) {
-        first = (uint64_t)row->entry->role.expert * step;
-        behind = first + step;
-    } else if (unit->stored) {
+    for (int i = 0; s->packed && s->first == 0 && i < s->packed->sides; i++)
+        add_range(w, unit, row, s->packed->side[i], 0, s->packed->side[i]->bytes);
+    if (is_slice(row)) {
+        add_slice(w, unit, row);
+        return;
+    }
+    if (unit->stored) {
         if (!sf_work_overlap(&begin, &end, w, unit, row))
             return;
         uint64_t base = row->entry->plane[SF_PLANE_CODES].address;
-        first = (begin - base + step - 1) / step * step;
+        first = begin - base;
         behind = end - base;
     }
-    for (uint64_t at = first; at < behind; at += step)
-        add_piece(w, unit, row, at);
+    add_range(w, unit, row, s->tensor, first, behind);
 }
 
 static void add_unit(struct sf_work *w, struct sf_unit unit)

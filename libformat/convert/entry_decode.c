@@ -6,8 +6,6 @@
 #include "libformat/codec/halves.h"
 #include "libformat/codec/nf4.h"
 
-enum { SPAN_BLOCKS = 64, SPAN = SPAN_BLOCKS * SF_NF4_BLOCK };
-
 int sf_floats_read(float *out, const void *elements, enum sf_dtype dtype, int64_t count,
                    struct sf_err *err)
 {
@@ -54,31 +52,63 @@ void sf_entry_scales(float *absmax, const struct sf_map *map, const struct sf_en
            (size_t)count * sizeof *absmax);
 }
 
-static void decode_nf4(float *out, const struct sf_map *map, const struct sf_entry *e,
-                       int64_t first, int64_t count)
+int sf_entry_planes(struct sf_nf4_planes *out, const struct sf_map *map, const struct sf_entry *e,
+                    struct sf_err *err)
 {
-    const uint8_t *codes = plane_bytes(map, e, SF_PLANE_CODES);
-    const float *codebook = plane_bytes(map, e, SF_PLANE_CODEBOOK);
-    for (int64_t done = 0; done < count; done += SPAN) {
-        int64_t n = count - done < SPAN ? count - done : SPAN;
-        float absmax[SPAN_BLOCKS];
-        sf_entry_scales(absmax, map, e, (first + done) / SF_NF4_BLOCK, sf_nf4_blocks(n));
-        sf_nf4_decode(out + done, codes, absmax, codebook, first + done, n);
+    bool nested = e->nested_block > 0, flat = e->block_axis < 0 || e->block_axis == 1;
+    if (e->encoding != SF_ENCODING_NF4 || e->block != SF_NF4_BLOCK ||
+        (nested && e->nested_block != SF_NF4_NEST) || (e->block_axis >= 0 && e->shape.rank != 2))
+        return sf_fail(err, SF_EUNSUPPORTED, "%s: %s in blocks of %d (nested %d) along axis %d",
+                       e->name, sf_encoding_name(e->encoding), e->block, e->nested_block,
+                       e->block_axis);
+    *out = (struct sf_nf4_planes){.codes = plane_bytes(map, e, SF_PLANE_CODES),
+                                  .scale = plane_bytes(map, e, SF_PLANE_SCALE),
+                                  .codebook = plane_bytes(map, e, SF_PLANE_CODEBOOK),
+                                  .rows = e->shape.rank > 0 ? e->shape.dim[0] : 1,
+                                  .cols = e->shape.rank == 2 ? e->shape.dim[1] : 1,
+                                  .down = !flat};
+    if (nested) {
+        out->scale2 = plane_bytes(map, e, SF_PLANE_SCALE2);
+        out->offset = sf_get_f32(plane_bytes(map, e, SF_PLANE_OFFSET));
+        out->map = plane_bytes(map, e, SF_PLANE_MAP);
     }
+    return SF_OK;
+}
+
+static int decode_raw(float *out, const struct sf_map *map, const struct sf_entry *e, int64_t first,
+                      int64_t count, struct sf_err *err)
+{
+    const unsigned char *data = plane_bytes(map, e, SF_PLANE_CODES);
+    int code = sf_floats_read(out, data + (uint64_t)first * sf_dtype_bytes(e->dtype), e->dtype,
+                              count, err);
+    return code == SF_OK ? code : sf_err_prefix(err, "%s", e->name);
 }
 
 int sf_entry_decode(float *out, const struct sf_map *map, const struct sf_entry *entry,
                     int64_t first, int64_t count, struct sf_err *err)
 {
+    struct sf_nf4_planes planes;
+    if (entry->encoding == SF_ENCODING_RAW)
+        return decode_raw(out, map, entry, first, count, err);
+    int code = sf_entry_planes(&planes, map, entry, err);
+    if (code == SF_OK)
+        sf_nf4_planes_decode(out, &planes, first, count);
+    return code;
+}
+
+int sf_entry_rectangle(float *out, const struct sf_map *map, const struct sf_entry *entry,
+                       int64_t row, int64_t rows, int64_t col, int64_t cols, struct sf_err *err)
+{
+    struct sf_nf4_planes planes;
+    int64_t in = entry->shape.dim[1];
+    int code = SF_OK;
     if (entry->encoding == SF_ENCODING_RAW) {
-        const unsigned char *data = plane_bytes(map, entry, SF_PLANE_CODES);
-        int code = sf_floats_read(out, data + (uint64_t)first * sf_dtype_bytes(entry->dtype),
-                                  entry->dtype, count, err);
-        return code == SF_OK ? code : sf_err_prefix(err, "%s", entry->name);
+        for (int64_t r = 0; r < rows && code == SF_OK; r++)
+            code = decode_raw(out + r * cols, map, entry, (row + r) * in + col, cols, err);
+        return code;
     }
-    if (entry->block != SF_NF4_BLOCK || entry->block_axis >= 0)
-        return sf_fail(err, SF_EUNSUPPORTED, "%s: blocks of %d along axis %d", entry->name,
-                       entry->block, entry->block_axis);
-    decode_nf4(out, map, entry, first, count);
-    return SF_OK;
+    code = sf_entry_planes(&planes, map, entry, err);
+    if (code == SF_OK)
+        sf_nf4_planes_rectangle(out, &planes, row, rows, col, cols);
+    return code;
 }

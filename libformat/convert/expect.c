@@ -16,6 +16,9 @@ static int guess(void *context, struct sf_tensor *tensor, const char *name, stru
         tensor->shape = (struct sf_shape){3, {s->experts, s->hidden, 2 * s->expert_width}};
     else if (n.kind == SF_NAME_FUSED_DOWN)
         tensor->shape = (struct sf_shape){3, {s->experts, s->expert_width, s->hidden}};
+    else if (n.kind == SF_NAME_STACKED)
+        tensor->shape = (struct sf_shape){
+            2, {s->experts * sf_spec_shape(s, n.part).dim[1], sf_spec_shape(s, n.part).dim[0]}};
     else if (n.kind == SF_NAME_WEIGHT)
         tensor->shape = sf_spec_shape(s, n.part);
     else

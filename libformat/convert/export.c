@@ -40,8 +40,8 @@ struct run {
 /* A piece of one tensor of the shard being written. */
 struct piece {
     const struct sf_export_tensor *tensor;
-    int64_t entry;        /* EXPERTS */
-    int64_t first, count; /* COPY: bytes; else rows of [out, in] */
+    int64_t entry;        /* EXPERTS, STACK */
+    int64_t first, count; /* COPY, STACK: bytes; else rows of [out, in] */
     uint64_t offset;      /* of the tensor in the file */
 };
 
@@ -81,12 +81,14 @@ static int64_t piece_length(const struct sf_export_tensor *t)
 {
     if (t->kind == SF_EXPORT_COPY)
         return (int64_t)t->out.tensor.bytes;
+    if (t->kind == SF_EXPORT_STACK)
+        return (int64_t)t->entry[0]->plane[t->plane].bytes;
     return t->entry[0]->shape.dim[t->kind == SF_EXPORT_EXPERTS];
 }
 
 static int64_t piece_step(const struct sf_export_tensor *t)
 {
-    if (t->kind == SF_EXPORT_COPY)
+    if (t->kind == SF_EXPORT_COPY || t->kind == SF_EXPORT_STACK)
         return (int64_t)COPY_BYTES;
     if (t->kind == SF_EXPORT_DECODE)
         return TILE_ROWS;
@@ -134,12 +136,10 @@ static int write_rows(struct shard_run *s, const struct piece *p, int worker, st
 static int turn_strip(uint16_t *turned, struct run *run, const struct piece *p,
                       const struct sf_entry *e, float *tile, struct sf_err *err)
 {
-    int64_t out = e->shape.dim[0], in = e->shape.dim[1], cols = p->count;
-    int64_t rows =
-        cols == in ? TILE_ROWS : 1; /* whole rows lie behind each other, cut ones do not */
+    int64_t out = e->shape.dim[0], cols = p->count, rows = TILE_ROWS;
     for (int64_t o = 0; o < out; o += rows) {
         int64_t n = out - o < rows ? out - o : rows;
-        int code = sf_entry_decode(tile, run->map, e, o * in + p->first, n * cols, err);
+        int code = sf_entry_rectangle(tile, run->map, e, o, n, p->first, cols, err);
         if (code != SF_OK)
             return code;
         for (int64_t r = 0; r < n; r++)
@@ -183,6 +183,12 @@ static int write_piece(void *context, int64_t index, int worker, struct sf_err *
     if (t->kind == SF_EXPORT_COPY) {
         code = sf_out_write_at(s->out, (const char *)t->out.tensor.data + p->first, bytes,
                                p->offset + (uint64_t)p->first, err);
+    } else if (t->kind == SF_EXPORT_STACK) {
+        const struct sf_plane *plane = &t->entry[p->entry]->plane[t->plane];
+        const char *from = sf_map_bytes(s->run->map, plane->address);
+        code = sf_out_write_at(s->out, from + p->first, bytes,
+                               p->offset + (uint64_t)p->entry * plane->bytes + (uint64_t)p->first,
+                               err);
     } else if (t->kind == SF_EXPORT_DECODE) {
         bytes *= 2 * (uint64_t)t->entry[0]->shape.dim[1];
         code = write_rows(s, p, worker, err);
@@ -298,7 +304,7 @@ static int open_tiles(struct run *run, struct sf_err *err)
     int threads = run->options->threads;
     for (int64_t t = 0; t < run->plan.tensors; t++) {
         const struct sf_export_tensor *x = &run->plan.tensor[t];
-        if (x->kind == SF_EXPORT_COPY)
+        if (x->kind == SF_EXPORT_COPY || x->kind == SF_EXPORT_STACK)
             continue;
         const int64_t *dim = x->entry[0]->shape.dim;
         tile = larger(tile, TILE_ROWS * (uint64_t)dim[1]);

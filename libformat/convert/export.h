@@ -3,7 +3,8 @@
  * hf-bf16: every tensor under its source's name and shape; routed experts fused and [in, out] again;
  * NF4 weights as the bf16 numbers that they decode to. What was kept unquantized comes out byte for
  * byte. hf-bnb4: quantized matrices as bitsandbytes stores them, experts one by one ([out, in], the
- * layout transformers takes for quantized checkpoints); nothing is decoded.
+ * layout transformers takes for quantized checkpoints); nothing is decoded. Experts that came as a
+ * stack go as one.
  * The folder gets shards with an index, config.json (what transformers 5 refuses in it put right),
  * and every other carried file as it was. Memory: a few tiles a thread. The folder must not hold a
  * checkpoint already; the index is written last. */

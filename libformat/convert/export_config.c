@@ -35,32 +35,87 @@ static char *find_number(char *text)
     return NULL;
 }
 
-static int check_config(const char *text, uint64_t bytes, struct sf_err *err)
+static int check_config(bool *quantized, const char *text, uint64_t bytes, struct sf_err *err)
 {
     struct sf_json *root;
+    const char *method;
     int code = sf_json_parse(&root, text, bytes, err);
     if (code != SF_OK)
         return sf_err_prefix(err, "config.json");
+    const struct sf_json *config = sf_json_get(root, "quantization_config");
+    *quantized = config != NULL;
     if (sf_json_type(root) != SF_JSON_OBJECT)
         code = sf_fail(err, SF_EFORMAT, "config.json: not a JSON object");
-    else if (sf_json_get(root, "quantization_config"))
-        code = sf_fail(err, SF_EUNSUPPORTED, "config.json: describes a quantization already");
+    else if (config && (sf_json_as_string(&method, sf_json_get(config, "quant_method"), "", NULL) ||
+                        strcmp(method, "bitsandbytes") != 0))
+        code = sf_fail(err, SF_EUNSUPPORTED,
+                       "config.json: describes a quantization that is not bitsandbytes'");
     sf_json_free(root);
     return code;
+}
+
+/* Behind the string that begins at `at`. The text is known to be JSON. */
+static char *skip_string(char *at)
+{
+    for (at++; *at != '"'; at++)
+        if (*at == '\\')
+            at++;
+    return at + 1;
+}
+
+/* The comma or brace behind the value that begins at or behind `at`. */
+static char *skip_value(char *at)
+{
+    for (int depth = 0;;) {
+        if (*at == '"') {
+            at = skip_string(at);
+            continue;
+        }
+        if (depth == 0 && (*at == ',' || *at == '}'))
+            return at;
+        depth += *at == '{' || *at == '[';
+        depth -= *at == '}' || *at == ']';
+        at++;
+    }
+}
+
+/* Takes the member "quantization_config" of the outermost object out of the text. */
+static void cut_quantization(char *text)
+{
+    static const char key[] = "\"quantization_config\"";
+    char *member = strchr(text, '{') + 1;
+    member += strspn(member, SPACE);
+    while (strncmp(member, key, sizeof key - 1) != 0) {
+        member = skip_value(strchr(skip_string(member), ':') + 1) + 1;
+        member += strspn(member, SPACE);
+    }
+    char *end = skip_value(strchr(member + sizeof key - 1, ':') + 1);
+    if (*end == ',') {
+        end++;
+        end += strspn(end, SPACE);
+    } else {
+        while (member[-1] != ',' && member[-1] != '{')
+            member--;
+        member -= member[-1] == ',';
+    }
+    memmove(member, end, strlen(end) + 1);
 }
 
 int sf_export_config(char **text, uint64_t *bytes, struct sf_arena *arena,
                      enum sf_export_format format, struct sf_err *err)
 {
-    int code = check_config(*text, *bytes, err);
+    bool quantized = false;
+    int code = check_config(&quantized, *text, *bytes, err);
     char *number, *out = *text;
+    if (code == SF_OK && quantized && format == SF_EXPORT_BF16)
+        cut_quantization(out);
     while (code == SF_OK && out && (number = find_number(out)) != NULL) {
         char *end;
         const char *flag = strtod(number, &end) != 0 ? "true" : "false";
         *number = 0;
         out = sf_arena_printf(arena, "%s%s%s", out, flag, end);
     }
-    if (code == SF_OK && out && format == SF_EXPORT_BNB4) {
+    if (code == SF_OK && out && format == SF_EXPORT_BNB4 && !quantized) {
         char *inside = strchr(out, '{') + 1;
         bool empty = inside[strspn(inside, SPACE)] == '}';
         int bare = (int)sizeof BNB_CONFIG - 1 - (empty ? 1 : 0); /* no comma before the brace */

@@ -8,8 +8,8 @@
 #include "libformat/convert/export.h"
 
 /* Replaces *text[0..*bytes), a JSON object, by the new text in `arena`. attn_temperature_tuning
- * becomes a boolean (transformers >= 5.4 refuses the integer that 4.51 wrote); for BNB4 a
- * quantization_config comes first. */
+ * becomes a boolean (transformers >= 5.4 refuses the integer that 4.51 wrote). For BNB4 a
+ * quantization_config comes first, unless bitsandbytes' own is there; for BF16 that goes. */
 int sf_export_config(char **text, uint64_t *bytes, struct sf_arena *arena,
                      enum sf_export_format format, struct sf_err *err);
 

@@ -46,6 +46,15 @@ static int count_experts(const struct sf_map *map, int32_t layer)
     return n;
 }
 
+/* "...experts.gate_up_proj" from "...experts.0.gate_proj.weight", whatever the source called it. */
+static const char *fused_name(struct builder *b, const struct sf_entry *e, bool down)
+{
+    const char *end = strstr(e->name, ".experts.");
+    return end ? sf_arena_printf(b->arena, "%.*s.experts.%s", (int)(end - e->name), e->name,
+                                 down ? "down_proj" : "gate_up_proj")
+               : e->source_name;
+}
+
 /* One fused tensor from all experts of a layer, added when its first expert is met. */
 static int add_fused(struct builder *b, const struct sf_entry *first, struct sf_err *err)
 {
@@ -68,7 +77,10 @@ static int add_fused(struct builder *b, const struct sf_entry *first, struct sf_
             return sf_fail(err, SF_EFORMAT, "layer %d: its experts do not make one tensor",
                            first->role.layer);
     struct sf_shape shape = {3, {experts, first->shape.dim[1], each * first->shape.dim[0]}};
-    struct sf_export_tensor *t = add(b, first->source_name, SF_BF16, shape);
+    const char *name = fused_name(b, first, down);
+    if (!name)
+        return no_memory(err);
+    struct sf_export_tensor *t = add(b, name, SF_BF16, shape);
     t->kind = SF_EXPORT_EXPERTS;
     t->entries = experts * each;
     t->entry = list;
@@ -101,7 +113,7 @@ static int add_bf16(struct builder *b, const struct sf_entry *e, struct sf_err *
 
 /* The JSON text of a quantization state, in Python's spelling and bitsandbytes' order. */
 static int state_text(char **text, uint64_t *bytes, struct builder *b, const struct sf_entry *e,
-                      struct sf_err *err)
+                      struct sf_shape shape, struct sf_err *err)
 {
     struct sf_json_writer w;
     const char *dtype = e->dtype == SF_BF16  ? "bfloat16"
@@ -113,8 +125,8 @@ static int state_text(char **text, uint64_t *bytes, struct builder *b, const str
     sf_json_write_int(&w, "blocksize", e->block);
     sf_json_write_string(&w, "dtype", dtype);
     sf_json_write_array(&w, "shape");
-    sf_json_write_int(&w, NULL, e->shape.dim[0]);
-    sf_json_write_int(&w, NULL, e->shape.dim[1]);
+    sf_json_write_int(&w, NULL, shape.dim[0]);
+    sf_json_write_int(&w, NULL, shape.dim[1]);
     sf_json_write_end(&w, ']');
     if (e->nested_block) {
         float offset = sf_get_f32(sf_map_bytes(b->map, e->plane[SF_PLANE_OFFSET].address));
@@ -140,12 +152,13 @@ static int add_plane(struct builder *b, const struct sf_entry *e, enum sf_plane_
     return SF_OK;
 }
 
-static int add_state(struct builder *b, const struct sf_entry *e, struct sf_err *err)
+static int add_state(struct builder *b, const struct sf_entry *e, const char *weight,
+                     struct sf_shape shape, struct sf_err *err)
 {
     char *text;
     uint64_t bytes;
-    int code = state_text(&text, &bytes, b, e, err);
-    const char *name = sf_arena_printf(b->arena, "%s.quant_state.bitsandbytes__nf4", e->name);
+    int code = state_text(&text, &bytes, b, e, shape, err);
+    const char *name = sf_arena_printf(b->arena, "%s.quant_state.bitsandbytes__nf4", weight);
     if (code == SF_OK && !name)
         code = no_memory(err);
     if (code == SF_OK)
@@ -153,31 +166,100 @@ static int add_state(struct builder *b, const struct sf_entry *e, struct sf_err 
     return code;
 }
 
+static const struct {
+    enum sf_plane_kind kind;
+    const char *suffix;
+    bool nested, shared;
+} bnb_planes[] = {{SF_PLANE_CODES, "", false, false},
+                  {SF_PLANE_SCALE, ".absmax", false, false},
+                  {SF_PLANE_CODEBOOK, ".quant_map", false, true},
+                  {SF_PLANE_SCALE2, ".nested_absmax", true, false},
+                  {SF_PLANE_MAP, ".nested_quant_map", true, true}};
+enum { BNB_PLANES = sizeof bnb_planes / sizeof bnb_planes[0] };
+
+/* Do these two come from one stack? Then one state describes both. */
+static bool same_stack(const struct builder *b, const struct sf_entry *x, const struct sf_entry *y)
+{
+    const struct sf_plane *p = x->plane, *q = y->plane;
+    return sf_shape_equal(&x->shape, &y->shape) && x->block_axis == y->block_axis &&
+           x->block == y->block && x->nested_block == y->nested_block && x->dtype == y->dtype &&
+           strcmp(x->source_name, y->source_name) == 0 &&
+           p[SF_PLANE_CODEBOOK].address == q[SF_PLANE_CODEBOOK].address &&
+           p[SF_PLANE_MAP].address == q[SF_PLANE_MAP].address &&
+           (x->nested_block == 0 ||
+            memcmp(sf_map_bytes(b->map, p[SF_PLANE_OFFSET].address),
+                   sf_map_bytes(b->map, q[SF_PLANE_OFFSET].address), sizeof(float)) == 0);
+}
+
+/* *out: that part of all experts of a layer, if they are one stack. */
+static int list_stack(const struct sf_entry *const **out, int *experts, struct builder *b,
+                      const struct sf_entry *first, struct sf_err *err)
+{
+    *experts = count_experts(b->map, first->role.layer);
+    const struct sf_entry **list = sf_arena_array(b->arena, (uint64_t)*experts, sizeof *list);
+    if (!list)
+        return no_memory(err);
+    for (int32_t e = 0; e < *experts; e++) {
+        list[e] = sf_map_find(b->map, (struct sf_role){first->role.part, first->role.layer, e});
+        if (!list[e] || !same_stack(b, first, list[e]))
+            return sf_fail(err, SF_EUNSUPPORTED,
+                           "%s: blocks along axis %d, and its experts are no stack: that has no "
+                           "place in this format",
+                           first->name, first->block_axis);
+    }
+    *out = list;
+    return SF_OK;
+}
+
+static int add_stack(struct builder *b, const struct sf_entry *first, struct sf_err *err)
+{
+    const struct sf_entry *const *list;
+    int experts;
+    int code = list_stack(&list, &experts, b, first, err);
+    for (int i = 0; i < BNB_PLANES && code == SF_OK; i++) {
+        const struct sf_plane *p = &first->plane[bnb_planes[i].kind];
+        const char *name =
+            sf_arena_printf(b->arena, "%s%s", first->source_name, bnb_planes[i].suffix);
+        struct sf_shape shape = p->shape;
+        if (!name)
+            return no_memory(err);
+        if (bnb_planes[i].nested && !first->nested_block)
+            continue;
+        if (bnb_planes[i].shared) {
+            add_copy(b, name, p->dtype, shape, sf_map_bytes(b->map, p->address));
+            continue;
+        }
+        shape.dim[0] *= experts;
+        if (bnb_planes[i].kind == SF_PLANE_CODES)
+            shape = (struct sf_shape){2, {shape.dim[0], 1}};
+        struct sf_export_tensor *t = add(b, name, p->dtype, shape);
+        t->kind = SF_EXPORT_STACK;
+        t->plane = bnb_planes[i].kind;
+        t->entries = experts;
+        t->entry = list;
+    }
+    struct sf_shape whole = {2, {experts * first->shape.dim[1], first->shape.dim[0]}};
+    return code == SF_OK ? add_state(b, first, first->source_name, whole, err) : code;
+}
+
 static int add_bnb4(struct builder *b, const struct sf_entry *e, struct sf_err *err)
 {
-    static const struct {
-        enum sf_plane_kind kind;
-        const char *suffix;
-        bool nested;
-    } planes[] = {{SF_PLANE_CODES, "", false},
-                  {SF_PLANE_SCALE, ".absmax", false},
-                  {SF_PLANE_CODEBOOK, ".quant_map", false},
-                  {SF_PLANE_SCALE2, ".nested_absmax", true},
-                  {SF_PLANE_MAP, ".nested_quant_map", true}};
     if (e->encoding == SF_ENCODING_RAW) {
         add_copy(b, e->name, e->dtype, e->shape,
                  sf_map_bytes(b->map, e->plane[SF_PLANE_CODES].address));
         return SF_OK;
     }
+    if (e->block_axis == 0 && sf_part_is_expert(e->role.part))
+        return e->role.expert == 0 ? add_stack(b, e, err) : SF_OK;
     if (e->block_axis >= 0)
         return sf_fail(err, SF_EUNSUPPORTED,
                        "%s: blocks along axis %d have no place in this format", e->name,
                        e->block_axis);
     int code = SF_OK;
-    for (size_t i = 0; i < sizeof planes / sizeof planes[0] && code == SF_OK; i++)
-        if (!planes[i].nested || e->nested_block)
-            code = add_plane(b, e, planes[i].kind, planes[i].suffix, err);
-    return code == SF_OK ? add_state(b, e, err) : code;
+    for (int i = 0; i < BNB_PLANES && code == SF_OK; i++)
+        if (!bnb_planes[i].nested || e->nested_block)
+            code = add_plane(b, e, bnb_planes[i].kind, bnb_planes[i].suffix, err);
+    return code == SF_OK ? add_state(b, e, e->name, e->shape, err) : code;
 }
 
 int sf_export_plan_build(struct sf_export_plan *out, struct sf_arena *arena,

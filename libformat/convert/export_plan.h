@@ -10,12 +10,14 @@
 enum sf_export_kind {
     SF_EXPORT_COPY,   /* `bytes` as they lie at `data` */
     SF_EXPORT_DECODE, /* entry, decoded to bf16, row-major */
+    SF_EXPORT_STACK,  /* one plane of the entries of all experts, one behind the other */
     SF_EXPORT_EXPERTS /* entries of all experts, turned to [in, out] side by side */
 };
 
 struct sf_export_tensor {
     struct sf_named_tensor out; /* name, dtype, shape, bytes; data for COPY */
     enum sf_export_kind kind;
+    enum sf_plane_kind plane;            /* STACK */
     int64_t entries;                     /* EXPERTS: experts * (2 for gate_up, 1 for down) */
     const struct sf_entry *const *entry; /* EXPERTS: expert-major, gate before up */
 };

@@ -7,6 +7,7 @@
 #include "libformat/codec/nf4.h"
 #include "libformat/codec/nf4_search.h"
 #include "libformat/convert/matrix_tiles.h"
+#include "libformat/convert/packed_source.h"
 #include "libformat/convert/row_error.h"
 
 /* A matrix that is quantized has four numbers a block in work; a raw one that is turned, none. */
@@ -83,13 +84,13 @@ static int refuse_bad(const struct sf_convert_row *row, struct sf_err *err)
     const struct sf_source *s = &row->source;
     uint64_t size = sf_dtype_bytes(e->dtype);
     int64_t in = e->shape.dim[1], n = e->shape.dim[0] * in;
-    for (int64_t k = 0; k < n; k++) {
+    for (int64_t k = 0; k < n && !s->packed; k++) {
         int64_t at = s->transposed ? k % in * s->row_stride + k / in : k;
         if (!is_finite_element(sf_weight_origin(row) + (uint64_t)at * size, e->dtype))
             return sf_fail(err, SF_ENUMERIC, "%s: element %lld of [out, in] is NaN or Inf", e->name,
                            (long long)k);
     }
-    return sf_fail(err, SF_ENUMERIC, "%s: NaN or Inf", e->name); /* the file changed meanwhile */
+    return sf_fail(err, SF_ENUMERIC, "%s: NaN or Inf", e->name); /* or the file changed */
 }
 
 /* absmax of all blocks. Where blocks run down the source's columns it is read as it lies. */
@@ -98,7 +99,7 @@ static int find_absmax(struct sf_convert_row *row, struct sf_encode_scratch *s, 
     const struct sf_entry *e = row->entry;
     int64_t in = e->shape.dim[1], stride = row->source.row_stride;
     struct sf_nf4_findings found = {.first_bad = -1};
-    if (e->dtype == SF_BF16 && sf_tiles_run_down(row)) {
+    if (e->dtype == SF_BF16 && sf_tiles_run_down(row) && !row->source.packed) {
         for (int64_t i = 0; i < in; i += SF_NF4_BLOCK)
             sf_nf4_absmax_down(s->absmax + i / SF_NF4_BLOCK, in / SF_NF4_BLOCK,
                                sf_weight_origin(row) + 2 * i * stride, stride, e->shape.dim[0],
@@ -199,6 +200,10 @@ static int encode_raw(unsigned char *extent, uint64_t base, struct sf_convert_ro
 int sf_matrix_encode(unsigned char *extent, uint64_t base, struct sf_convert_row *row,
                      struct sf_encode_scratch *scratch, struct sf_err *err)
 {
+    if (row->source.packed && !row->source.requantize) {
+        sf_packed_take(extent, base, row);
+        return SF_OK;
+    }
     if (row->entry->encoding == SF_ENCODING_NF4)
         return encode_nf4(extent, base, row, scratch, err);
     return encode_raw(extent, base, row, scratch, err);

@@ -1,6 +1,7 @@
 #include "libformat/convert/matrix_tiles.h"
 
 #include "libformat/codec/nf4.h"
+#include "libformat/convert/packed_source.h"
 
 enum {
     FLAT = 1024 * SF_NF4_BLOCK, /* elements of a borrowed tile */
@@ -68,11 +69,15 @@ static void borrow(struct sf_tile *out, const struct sf_convert_row *row, int64_
                             .first = first};
 }
 
-/* Element (out o, in i) of the source is at i * row_stride + o. */
+/* Element (out o, in i) of the source is at i * row_stride + o; a packed one is decoded to bf16. */
 static void turn(void *buffer, int64_t stride, const struct sf_convert_row *row, int64_t o,
                  int64_t outs, int64_t i, int64_t ins)
 {
     enum sf_dtype dtype = row->entry->dtype;
+    if (row->source.packed) {
+        sf_packed_rectangle(buffer, stride, row, o, outs, i, ins);
+        return;
+    }
     uint64_t skip = (uint64_t)(i * row->source.row_stride + o) * sf_dtype_bytes(dtype);
     sf_nf4_turn(buffer, stride, sf_weight_origin(row) + skip, row->source.row_stride, ins, outs,
                 dtype);

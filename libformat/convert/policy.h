@@ -23,6 +23,9 @@ struct sf_policy {
     bool *keep_used; /* [keep_count] set for each pattern that matched a matrix */
     enum sf_scale_choice scale;
     struct sf_importance *importance; /* NULL: all channels count the same */
+    /* What comes quantized is taken over as it is; this quantizes anew where its blocks run along
+     * the output axis. */
+    bool requantize;
 };
 
 /* The encoding of the weight `name` (with the name of the tensor it comes from). Marks patterns. */

@@ -155,6 +155,54 @@ static int measure(struct sf_source_check_row *row, struct run *run, const struc
     return SF_OK;
 }
 
+static bool plain_form(const struct run *run, const struct sf_entry *e)
+{
+    return sf_part_is_matrix(e->role.part) && e->shape.rank == 2 && e->block == SF_NF4_BLOCK &&
+           e->block_axis < 0 && plain_codebooks(run, e);
+}
+
+/* ---- what was quantized in the source ---- */
+
+static bool own_codebooks(const struct run *run, const struct sf_entry *e,
+                          const struct sf_bnb_tensor *t)
+{
+    const struct sf_plane *book = &e->plane[SF_PLANE_CODEBOOK], *map = &e->plane[SF_PLANE_MAP];
+    return memcmp(sf_map_bytes(run->mine->map, book->address), t->codebook, sizeof t->codebook) ==
+               0 &&
+           (e->nested_block == 0 ||
+            memcmp(sf_map_bytes(run->mine->map, map->address), t->map, sizeof t->map) == 0);
+}
+
+static bool same_planes(const struct sf_entry *a, const struct sf_entry *b)
+{
+    return a->encoding == b->encoding && a->block == b->block &&
+           a->nested_block == b->nested_block && a->block_axis == b->block_axis;
+}
+
+/* Taken over: every byte, and the codebooks too. Else quantized anew, which gives every byte again. */
+static int check_packed(struct sf_source_check_row *row, struct run *run,
+                        const struct sf_weight *source, struct worker *w, struct sf_err *err)
+{
+    uint64_t bytes;
+    struct sf_entry entry = moved(&bytes, row->entry);
+    struct sf_convert_row again = {.entry = &entry, .source = source->source};
+    bool taken = same_planes(row->entry, source->entry);
+    again.source.requantize = !taken;
+    row->proof = SF_PROOF_DIFFERS;
+    if (taken ? !own_codebooks(run, row->entry, source->source.packed)
+              : !plain_form(run, row->entry) || row->entry->nested_block != SF_NF4_NEST ||
+                    !source->source.transposed)
+        return SF_OK;
+    memset(w->made, 0, bytes);
+    int code = sf_matrix_encode(w->made, 0, &again, &w->scratch, err);
+    if (code != SF_OK)
+        return code;
+    row->plain = row->measured = entry.relative_rms_error;
+    if (compare_planes(row, run, &entry, w->made) && row->recorded == row->plain)
+        row->proof = SF_PROOF_EXACT;
+    return SF_OK;
+}
+
 /* ---- the verdict ---- */
 
 /* The recorded error is the same sum in the same order: equal to the last bit, or other bytes. */
@@ -162,12 +210,6 @@ static bool was_searched(const struct run *run, const struct sf_source_check_row
 {
     bool weighted = strstr(sf_map_summary(run->mine->map)->options, "importance=") != NULL;
     return (weighted || r->measured <= r->plain) && r->measured == r->recorded;
-}
-
-static bool plain_form(const struct run *run, const struct sf_entry *e)
-{
-    return sf_part_is_matrix(e->role.part) && e->shape.rank == 2 && e->block == SF_NF4_BLOCK &&
-           e->block_axis < 0 && plain_codebooks(run, e);
 }
 
 static int check_nf4(struct sf_source_check_row *row, struct run *run,
@@ -235,8 +277,9 @@ static int check_one(void *context, int64_t index, int worker, struct sf_err *er
         row->proof = SF_PROOF_MISSING;
         return SF_OK;
     }
-    int code = mine->entry->encoding == SF_ENCODING_RAW ? check_raw(row, run, source, w, err)
-                                                        : check_nf4(row, run, source, w, err);
+    int code = source->source.packed                      ? check_packed(row, run, source, w, err)
+               : mine->entry->encoding == SF_ENCODING_RAW ? check_raw(row, run, source, w, err)
+                                                          : check_nf4(row, run, source, w, err);
     return code == SF_OK ? code : sf_err_prefix(err, "%s", mine->name);
 }
 

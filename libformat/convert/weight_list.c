@@ -5,6 +5,7 @@
 
 #include "libformat/base/file.h"
 #include "libformat/convert/entry_decode.h"
+#include "libformat/convert/packed_source.h"
 #include "libformat/hf/hf_config.h"
 
 enum { STEP = 1 << 18, STEP_ROWS = 64 };
@@ -161,8 +162,11 @@ int sf_weight_read(float *out, const struct sf_weight_list *list, const struct s
 {
     if (list->map)
         return sf_entry_decode(out, list->map, weight->entry, first, count, err);
-    int code;
-    if (weight->source.transposed) {
+    int code = SF_OK;
+    if (weight->source.packed) {
+        struct sf_nf4_planes planes = sf_packed_planes(&weight->source, &weight->shape);
+        sf_nf4_planes_decode(out, &planes, first, count);
+    } else if (weight->source.transposed) {
         code = read_turned(out, weight, first, count, err);
     } else {
         const unsigned char *data = weight->source.tensor->data;

@@ -98,12 +98,23 @@ static const void *plane(const struct sf_map *map, const struct sf_entry *entry,
     return sf_map_bytes(map, entry->plane[kind].address);
 }
 
+/* Elements numbered column by column become row-major. */
+static void turn(float *out, int64_t rows, int64_t cols, struct sf_arena *arena)
+{
+    float *turned = sf_arena_array(arena, (uint64_t)(rows * cols), sizeof *turned);
+    if (!turned)
+        spec_die("no memory for %lld elements", (long long)(rows * cols));
+    memcpy(turned, out, (size_t)(rows * cols) * sizeof *out);
+    for (int64_t i = 0; i < rows * cols; i++)
+        out[i % rows * cols + i / rows] = turned[i];
+}
+
 static void decode_nf4(float *out, int64_t n, const struct sf_map *map,
                        const struct sf_entry *entry, struct sf_arena *arena)
 {
     int64_t blocks = sf_nf4_blocks(n);
     const float *absmax = plane(map, entry, SF_PLANE_SCALE);
-    if (entry->block != SF_NF4_BLOCK || entry->block_axis != -1 ||
+    if (entry->block != SF_NF4_BLOCK || entry->block_axis > 0 ||
         (entry->nested_block != 0 && entry->nested_block != SF_NF4_NEST))
         spec_die("%s: %s: its blocks are not those that libformat decodes", path, entry->name);
     if (entry->nested_block) {
@@ -118,6 +129,8 @@ static void decode_nf4(float *out, int64_t n, const struct sf_map *map,
     }
     sf_nf4_decode(out, plane(map, entry, SF_PLANE_CODES), absmax,
                   plane(map, entry, SF_PLANE_CODEBOOK), 0, n);
+    if (entry->block_axis == 0)
+        turn(out, entry->shape.dim[0], n / entry->shape.dim[0], arena);
 }
 
 /* false: no float of 16 or 32 bits */

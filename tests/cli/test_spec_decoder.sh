@@ -34,7 +34,8 @@ cd "$scratch" || exit 1
 
 # ---- containers of real models, quantized and not ----
 for model in examples/tiny-scout tests/golden/llama4-tiny/scout/model \
-    tests/golden/llama4-tiny/scout_base/model tests/golden/llama4-tiny/maverick/model; do
+    tests/golden/llama4-tiny/scout_base/model tests/golden/llama4-tiny/maverick/model \
+    tests/golden/bnb/linear tests/golden/bnb/axolotl tests/golden/bnb/stacked; do
     name=$(echo "$model" | tr / -).scout
     rm -rf model # scout_base is a config for the weights of scout
     mkdir model

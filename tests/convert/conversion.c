@@ -20,7 +20,8 @@ int convert(const struct conversion *c, struct sf_err *err)
     struct sf_hf_index *index = NULL;
     struct sf_convert_plan plan = {0};
     bool used[2] = {0};
-    struct sf_policy policy = {c->keep, c->keep_count, used, .scale = c->scale};
+    struct sf_policy policy = {c->keep, c->keep_count, used, .scale = c->scale,
+                               .requantize = c->requantize};
     char *config = NULL, path[4096];
     uint64_t bytes = 0;
     snprintf(path, sizeof path, "%s/config.json",

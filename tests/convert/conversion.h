@@ -13,7 +13,8 @@ struct conversion {
     int keep_count, threads;
     bool keep_unknown;
     enum sf_scale_choice scale;
-    const char *importance;   /* a file; NULL: none */
+    const char *importance; /* a file; NULL: none */
+    bool requantize;
     bool delete_source;       /* each shard when it is done */
     const char *options_text; /* NULL: "" */
     uint64_t wave_bytes;      /* 0: the usual */

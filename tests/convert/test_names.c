@@ -14,11 +14,10 @@ START_TEST(names_of_roles_parse_back)
             const char *name = sf_name_of_role(&arena, multimodal, role);
             ck_assert_ptr_nonnull(name);
             ck_assert_int_eq(strncmp(name, "language_model.", 15) == 0, multimodal);
-            if (expert) /* per-expert names are the container's own; a source has fused ones */
-                continue;
             struct sf_name parsed = sf_name_parse(name);
             ck_assert_msg(parsed.kind == SF_NAME_WEIGHT && (int)parsed.part == part, "%s", name);
             ck_assert_int_eq(parsed.layer, role.layer);
+            ck_assert_int_eq(parsed.expert, role.expert);
         }
     }
     sf_arena_free(&arena);
@@ -31,10 +30,17 @@ static const struct {
 } cases[] = {
     {"model.layers.0.feed_forward.experts.gate_up_proj", SF_NAME_FUSED_GATE_UP},
     {"language_model.model.layers.47.feed_forward.experts.down_proj", SF_NAME_FUSED_DOWN},
+    {"model.layers.0.feed_forward.experts.gate_proj.weight", SF_NAME_STACKED},
+    {"model.layers.0.feed_forward.experts.15.down_proj.weight", SF_NAME_WEIGHT},
+    {"model.layers.0.feed_forward.experts.up_projs.15.weight", SF_NAME_WEIGHT},
+    {"model.layers.0.feed_forward.experts.up_projs.015.weight", SF_NAME_UNKNOWN},
+    {"model.layers.0.feed_forward.experts.up_projs.weight", SF_NAME_UNKNOWN},
+    {"model.layers.0.feed_forward.experts.1.gate_up_proj", SF_NAME_UNKNOWN},
     {"vision_model.class_embedding", SF_NAME_UNUSED},
+    {"vision_model.model.layers.0.mlp.fc1.weight.absmax", SF_NAME_UNUSED},
     {"multi_modal_projector.linear_1.weight", SF_NAME_UNUSED},
-    {"model.layers.0.self_attn.q_proj.weight.absmax", SF_NAME_PACKED},
-    {"model.layers.0.self_attn.q_proj.weight.quant_state.bitsandbytes__nf4", SF_NAME_PACKED},
+    {"model.layers.0.self_attn.q_proj.weight.absmax", SF_NAME_BNB},
+    {"model.layers.0.self_attn.q_proj.weight.quant_state.bitsandbytes__nf4", SF_NAME_BNB},
     {"model.layers.0.feed_forward.experts.gate_up_proj_scale", SF_NAME_PACKED},
     {"model.layers.0.self_attn.q_proj.weight_packed", SF_NAME_PACKED},
     {"model.layers.0.self_attn.q_proj.bias", SF_NAME_UNKNOWN},
