@@ -261,6 +261,27 @@ static int read_names(struct ft_options *o)
     return TOOL_DONE;
 }
 
+/* Numbers whose meaning a library states in other words than the command line. */
+static int check_counts(const struct ft_options *o)
+{
+    const struct {
+        const char *name;
+        int64_t value, least;
+    } counts[] = {
+        {"per-device-train-batch-size", o->train_batch, 1},
+        {"per-device-eval-batch-size", o->eval_batch, 1},
+        {"gradient-accumulation-steps", o->accumulation, 1},
+        {"save-steps", o->save_steps, 0},
+        {"eval-steps", o->eval_steps, 0},
+        {"warmup-steps", o->warmup_steps, 0},
+    };
+    for (size_t i = 0; i < sizeof counts / sizeof counts[0]; i++)
+        if (counts[i].value < counts[i].least)
+            return tool_usage(FT_PROGRAM, "--%s is %lld; at least %lld is needed", counts[i].name,
+                              (long long)counts[i].value, (long long)counts[i].least);
+    return TOOL_DONE;
+}
+
 static int check_needed(const struct ft_options *o)
 {
     const struct {
@@ -285,6 +306,8 @@ static int check_needed(const struct ft_options *o)
         return tool_usage(FT_PROGRAM, "--grads are an adapter's: give --adapter DIR");
     if (o->threads < 1 || o->threads > 1024)
         return tool_usage(FT_PROGRAM, "--threads takes 1 to 1024");
+    if (check_counts(o) != TOOL_DONE)
+        return TOOL_USAGE;
     if (o->profile < 0)
         return tool_usage(FT_PROGRAM, "--profile is %lld", (long long)o->profile);
     if (o->max_steps < -1)

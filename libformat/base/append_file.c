@@ -60,8 +60,8 @@ int sf_append_file_open(struct sf_append_file **out, const char *path, struct sf
     }
     if (code == SF_OK && again)
         code = sf_fail(err, SF_EIO, "%s: appears and vanishes", path);
-    if (code == SF_OK)
-        code = sf_sync_directory_of(path, err);
+    if (code == SF_OK && (code = sf_sync_directory_of(path, err)) != SF_OK && f->bytes == 0)
+        unlink(path); /* ours, and nothing yet */
     if (code != SF_OK) {
         sf_append_file_close(f);
         return code;

@@ -203,6 +203,8 @@ int sf_json_check_unique(const struct sf_json *object, struct sf_err *err)
 {
     int64_t n = sf_json_count(object), i = 0;
     void *block;
+    if (sf_json_type(object) != SF_JSON_OBJECT) /* elements of an array have no keys */
+        return SF_OK;
     int code = sf_alloc_for(&block, (uint64_t)n * sizeof(const char *), "JSON keys", err);
     if (code != SF_OK)
         return code;

@@ -177,6 +177,11 @@ refused 2 'belongs to no option' eval --model m.scout train.txt
 refused 2 'text-mode' eval --model m.scout --data train.txt --text-mode lines
 refused 2 'lr-scheduler-type' train $small --data train.txt --output-dir new --lr-scheduler-type poly
 refused 2 'init-adapter' train $small --data train.txt --output-dir new --init-adapter a --lora-r 4
+for option in per-device-eval-batch-size gradient-accumulation-steps save-steps eval-steps warmup-steps; do
+    refused 2 "--$option is -3" train $small --data train.txt --output-dir new "--$option" -3
+done
+refused 2 '--per-device-train-batch-size is -3' train --model m.scout --data train.txt --output-dir new \
+    --per-device-train-batch-size -3
 new="train $small --output-dir new"
 refused 1 'no_such.scout' train --model no_such.scout --data train.txt --output-dir new
 refused 1 "target module 'w_proj' matches nothing" $new --data train.txt --target-modules q_proj,w_proj

@@ -1,0 +1,39 @@
+/* Any bytes as a conversion's journal: what is whole is read, the rest is cut off, and what was
+ * read then is read again next time. */
+#include "libformat/convert/journal.h"
+#include "tests/fuzz/folder.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static volatile unsigned char sink;
+
+static int64_t read_all(void)
+{
+    struct sf_err err = {0};
+    struct sf_journal *journal;
+    if (sf_journal_open(&journal, fuzz_path("m.scout"), &err) != SF_OK)
+        abort();
+    int64_t count = sf_journal_count(journal);
+    for (int64_t i = 0; i < count; i++) {
+        const struct sf_journal_record *r = sf_journal_at(journal, i);
+        for (uint64_t k = 0; k < r->bytes; k++)
+            sink ^= r->data[k];
+    }
+    int64_t shards;
+    const struct sf_hf_memory *memory = sf_journal_shards(&shards, journal);
+    for (int64_t i = 0; i < shards; i++)
+        for (uint64_t k = 0; k < memory[i].head_bytes; k++)
+            sink ^= ((const unsigned char *)memory[i].head)[k];
+    sf_journal_close(journal);
+    return count;
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    fuzz_write("m.scout.journal", data, size);
+    int64_t count = read_all();
+    if (read_all() != count)
+        abort();
+    unlink(fuzz_path("m.scout.journal"));
+    return 0;
+}
