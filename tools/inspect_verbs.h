@@ -18,6 +18,7 @@ struct inspect_request {
     const char *encode;
     bool add_special;
     bool all;                               /* diff, verify --against: what agrees, too */
+    bool norm;                              /* experts */
     const char *against;                    /* verify */
     bool no_verify;                         /* report */
     const char *output, *as, *plane, *rows; /* extract */

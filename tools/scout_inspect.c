@@ -62,7 +62,7 @@ static const struct verb verbs[] = {
      inspect_tensors},
     {"verify", "MODEL", 1, " json threads against all ", verify, true},
     {"layout", "MODEL", 1, " json ", inspect_layout},
-    {"experts", "MODEL", 1, " json ", inspect_experts},
+    {"experts", "MODEL", 1, " json norm threads ", inspect_experts},
     {"config", "MODEL", 1, " ", inspect_config},
     {"files", "MODEL", 1, " json ", inspect_files},
     {"file", "MODEL NAME", 2, " ", inspect_file},
@@ -188,6 +188,7 @@ int main(int argc, char **argv)
         {"threads", 0, TOOL_INT, &r.threads, "N", "verify, diff: threads; 0 = all processors"},
         {"against", 0, TOOL_STRING, &r.against, "HF_DIR",
          "verify: derive every tensor again from this checkpoint"},
+        {"norm", 0, TOOL_FLAG, &r.norm, NULL, "experts: also each one's norm (reads them all)"},
         {"no-verify", 0, TOOL_FLAG, &r.no_verify, NULL, "report: do not read the whole payload"},
         {"all", 0, TOOL_FLAG, &r.all, NULL, "diff, verify --against: list what agrees, too"}};
     struct tool_args args = {

@@ -68,6 +68,7 @@ text tensors tensors tiny.scout --layer 1
 text tree tensors tiny.scout --tree --layer 0
 text layout layout tiny.scout
 text experts experts tiny.scout
+text norms experts tiny.scout --norm
 text files files tiny.scout
 text provenance provenance tiny.scout
 text tokenizer tokenizer tiny.scout --encode 'Call me Ishmael.' --special
@@ -80,6 +81,7 @@ schema summary tiny.scout --json
 schema tensors tensors tiny.scout --json
 schema layout layout tiny.scout --json
 schema experts experts tiny.scout --json
+schema norms experts tiny.scout --norm --json
 schema files files tiny.scout --json
 schema provenance provenance tiny.scout --json
 schema tokenizer tokenizer tiny.scout --json --id 1 --id 200
