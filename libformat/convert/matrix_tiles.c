@@ -7,7 +7,7 @@ enum {
     FLAT = 1024 * SF_NF4_BLOCK, /* elements of a borrowed tile */
     ROWS = SF_NF4_BLOCK,        /* rows of a turned tile whose blocks straddle rows */
     OUTS = 256,                 /* of a turned tile: 512 bytes of every source row, */
-    INS = 512,                  /* 8 blocks of every row of the weight */
+    INS = 1024,                 /* 16 blocks of every row of the weight */
     PAD = 32 /* so that the rows of a turned tile do not fall on the same lines of the cache */
 };
 
