@@ -12,7 +12,6 @@
 #include "libformat/convert/expect.h"
 #include "libformat/hf/hf_config.h"
 #include "tools/convert_export.h"
-#include "tools/convert_fault.h"
 #include "tools/convert_follow.h"
 #include "tools/convert_report.h"
 #include "tools/tool.h"
@@ -229,7 +228,6 @@ static int check_quantized(const struct job *job, struct sf_err *err)
 static int build_plan(struct job *job, struct sf_err *err)
 {
     const struct command *c = job->command;
-    fault_explain(PROGRAM, job->index);
     job->policy = (struct sf_policy){
         .keep = c->keep.item,
         .keep_count = c->keep.count,
@@ -248,7 +246,6 @@ static int build_plan(struct job *job, struct sf_err *err)
 
 static void close_round(struct job *job)
 {
-    fault_explain(PROGRAM, NULL);
     sf_convert_plan_free(&job->plan);
     sf_hf_index_close(job->index);
     job->index = NULL;

@@ -113,6 +113,7 @@ int sf_mapping_reserve(struct sf_mapping *out, uint64_t bytes, struct sf_err *er
 
 int sf_mapping_vacate(const struct sf_mapping *mapping, struct sf_err *err)
 {
+    sf_map_guard_remove(mapping); /* its handle, too, keeps a deleted file's space */
     if (mapping->data &&
         mmap((void *)(uintptr_t)mapping->data, (size_t)mapping->bytes, PROT_NONE,
              MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0) == MAP_FAILED)

@@ -82,6 +82,39 @@ START_TEST(released_pages_keep_their_bytes)
 }
 END_TEST
 
+/* Files that were deleted and that this process still holds. */
+static int held_though_deleted(void)
+{
+    char link[300], target[4096];
+    struct dirent *entry;
+    int count = 0;
+    DIR *handles = opendir("/proc/self/fd");
+    while (handles && (entry = readdir(handles)) != NULL) {
+        snprintf(link, sizeof link, "/proc/self/fd/%s", entry->d_name);
+        ssize_t n = readlink(link, target, sizeof target - 1);
+        target[n > 0 ? n : 0] = 0;
+        count += strstr(target, "/vacated (deleted)") != NULL;
+    }
+    ck_assert_ptr_nonnull(handles);
+    closedir(handles);
+    return count;
+}
+
+START_TEST(a_vacated_mapping_lets_go_of_its_file)
+{
+    struct sf_err err = {0};
+    struct sf_mapping map;
+    const char *path = scout_scratch_path("vacated");
+    write_plain(path, "sixteen whole by");
+    assert_ok(sf_map_file(&map, path, &err), err);
+    ck_assert_int_eq(unlink(path), 0);
+    assert_ok(sf_mapping_vacate(&map, &err), err);
+    ck_assert_int_eq(held_though_deleted(), 0);
+    ck_assert_uint_eq(map.bytes, 16);
+    sf_unmap(&map);
+}
+END_TEST
+
 START_TEST(an_empty_file_maps_to_nothing)
 {
     struct sf_err err = {0};
@@ -299,6 +332,7 @@ static Suite *suite(void)
     TCase *t = tcase_create("file");
     tcase_add_test(t, maps_a_whole_file);
     tcase_add_test(t, released_pages_keep_their_bytes);
+    tcase_add_test(t, a_vacated_mapping_lets_go_of_its_file);
     tcase_add_test(t, an_empty_file_maps_to_nothing);
     tcase_add_test(t, what_is_no_file_is_refused);
     tcase_add_test(t, read_file_keeps_its_limit);

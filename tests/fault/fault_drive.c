@@ -34,11 +34,11 @@ static const struct scene scenes[] = {
      .says = "written and read back",
      .again = "",
      .leftovers_vanish = true},
-    /* The sources go, too: what is lost then is lost. Links, to be made anew often. */
+    /* The sources go, too: what is lost then is lost. */
     {.name = "delete",
      .tool = "scout-convert",
-     .prepare = "mv in/model ../kept && cp -rl ../kept in/model",
-     .before = "rm -rf in/model && cp -rl ../kept in/model",
+     .prepare = "mv in/model ../kept && cp -r ../kept in/model",
+     .before = "rm -rf in/model && cp -r ../kept in/model",
      .arguments = "in/model -o out/m.scout --threads 2 --delete-source",
      .says = "m.scout: ",
      .again = "",
