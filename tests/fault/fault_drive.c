@@ -307,7 +307,7 @@ static void inject(struct tally *t, const char *mode, long at)
     empty_out();
     o.status = run_tool("", mode, at);
     if (strcmp(mode, "shrink") == 0)
-        shell("cp -r ../inputs/. in");
+        shell(scene->before ? scene->before : "cp -r ../inputs/. in");
     read_report(&o);
     bool done = o.status == 0, refused = WIFEXITED(o.status) && WEXITSTATUS(o.status) == 1;
     bool killed = dies && WIFSIGNALED(o.status) && WTERMSIG(o.status) == 9;
