@@ -6,12 +6,13 @@
 #include "libformat/base/jobs.h"
 #include "libformat/container/container_check.h"
 #include "libformat/convert/export.h"
+#include "libformat/hf/hf_config.h"
 #include "tools/tool.h"
 
 static const char PROGRAM[] = "scout-convert";
 
 struct command {
-    const char *model, *output, *format;
+    const char *model, *output, *format, *adapter;
     int64_t threads, shard_gb;
     bool help;
 };
@@ -22,6 +23,8 @@ static int read_command(struct command *c, int argc, char **argv, struct sf_aren
     const struct tool_option options[] = {
         {"to", 0, TOOL_STRING, &c->format, "FORMAT", "hf-bf16 or hf-bnb4 (needed)"},
         {"output", 'o', TOOL_STRING, &c->output, "HF_DIR", "the folder to write (needed)"},
+        {"adapter", 0, TOOL_STRING, &c->adapter, "DIR",
+         "with hf-bf16: a LoRA adapter of linear modules, merged into the weights on the way"},
         {"shard-size", 0, TOOL_INT, &c->shard_gb, "GB", "largest shard in GB (5)"},
         {"threads", 0, TOOL_INT, &c->threads, "N", "worker threads (default: all processors)"},
     };
@@ -42,6 +45,8 @@ static int read_command(struct command *c, int argc, char **argv, struct sf_aren
         return tool_usage(PROGRAM, "give the folder to write with -o HF_DIR");
     if (!c->format || (strcmp(c->format, "hf-bf16") != 0 && strcmp(c->format, "hf-bnb4") != 0))
         return tool_usage(PROGRAM, "--to takes hf-bf16 or hf-bnb4");
+    if (c->adapter && strcmp(c->format, "hf-bf16") != 0)
+        return tool_usage(PROGRAM, "--adapter goes with --to hf-bf16 only");
     if (c->threads < 1 || c->threads > 1024 || c->shard_gb < 1 || c->shard_gb > 1000)
         return tool_usage(PROGRAM, "--threads takes 1 to 1024, --shard-size 1 to 1000");
     c->model = args.operand[0];
@@ -54,11 +59,34 @@ static bool show_progress(void *context, uint64_t done, uint64_t total)
     return !tool_interrupted();
 }
 
+static int read_adapter(struct sf_adapter *out, struct sf_arena *arena, const struct sf_map *map,
+                        const char *directory, struct sf_err *err)
+{
+    struct sf_model_spec spec;
+    char *config;
+    uint64_t bytes;
+    int code = sf_map_read_file(&config, &bytes, map, "config.json", arena, err);
+    if (code == SF_OK)
+        code = sf_hf_config_parse(&spec, arena, config, bytes, err);
+    return code == SF_OK ? sf_adapter_read(out, arena, directory, &spec, err) : code;
+}
+
+static void print_caveat(const struct sf_adapter *adapter)
+{
+    printf(
+        "%lld modules of the adapter are merged; each sum is rounded to bf16, which small updates "
+        "do not survive everywhere,\nand it was trained against the quantized weights: quantized "
+        "again, the merged model is not the one that was trained\n",
+        (long long)adapter->modules);
+}
+
 /* What is exported was checked first: damage must not travel on under a new name. */
 static int run(const struct command *c, struct sf_err *err)
 {
     struct sf_map *map;
     struct tool_progress progress;
+    struct sf_arena arena = {0};
+    struct sf_adapter adapter;
     struct sf_check_options check = {.threads = (int)c->threads};
     struct sf_export_options options = {
         .format = strcmp(c->format, "hf-bnb4") == 0 ? SF_EXPORT_BNB4 : SF_EXPORT_BF16,
@@ -70,15 +98,23 @@ static int run(const struct command *c, struct sf_err *err)
     int code = sf_map_open(&map, c->model, err);
     if (code != SF_OK)
         return code;
+    if (c->adapter) {
+        code = read_adapter(&adapter, &arena, map, c->adapter, err);
+        options.adapter = &adapter;
+    }
     tool_catch_signals();
     tool_progress_begin(&progress, "exporting");
-    code = sf_check_run(&damaged, map, &check, err);
+    if (code == SF_OK)
+        code = sf_check_run(&damaged, map, &check, err);
     if (code == SF_OK)
         code = sf_export_run(map, c->output, &options, err);
     tool_progress_end(&progress);
     if (code == SF_OK)
         printf("%s: %s of %s, written in %.1f s\n", c->output, c->format,
                sf_map_summary(map)->model_id, tool_now() - progress.started);
+    if (code == SF_OK && c->adapter)
+        print_caveat(&adapter);
+    sf_arena_free(&arena);
     sf_map_close(map);
     return code;
 }

@@ -117,6 +117,21 @@ static struct piece make_piece(const struct sf_export_tensor *t, int64_t index, 
                           .offset = offset};
 }
 
+/* tile[rows, in] += scale * B A, for rows `first` on of [out, in]; float32, rank by rank. */
+static void merge_rows(float *tile, const struct sf_adapter_module *m, int64_t first, int64_t rows)
+{
+    float scale = (float)m->scale;
+    for (int64_t r = 0; r < rows; r++) {
+        const float *b = m->b + (first + r) * m->rank;
+        for (int64_t i = 0; i < m->in; i++) {
+            float delta = 0;
+            for (int64_t k = 0; k < m->rank; k++)
+                delta += b[k] * m->a[k * m->in + i];
+            tile[r * m->in + i] += scale * delta;
+        }
+    }
+}
+
 static int write_rows(struct shard_run *s, const struct piece *p, int worker, struct sf_err *err)
 {
     const struct sf_entry *e = p->tensor->entry[0];
@@ -126,6 +141,8 @@ static int write_rows(struct shard_run *s, const struct piece *p, int worker, st
     int code = sf_entry_decode(tile, s->run->map, e, first, count, err);
     if (code != SF_OK)
         return code;
+    if (p->tensor->module)
+        merge_rows(tile, p->tensor->module, p->first, p->count);
     for (int64_t i = 0; i < count; i++)
         packed[i] = sf_bf16_from_f32(tile[i]);
     return sf_out_write_at(s->out, packed, 2 * (uint64_t)count, p->offset + 2 * (uint64_t)first,
@@ -340,7 +357,7 @@ int sf_export_run(const struct sf_map *map, const char *directory,
     struct run run = {.map = map, .options = options};
     int code = check_target(directory, &run.arena, err);
     if (code == SF_OK)
-        code = sf_export_plan_build(&run.plan, &run.arena, map, options->format, err);
+        code = sf_export_plan_build(&run.plan, &run.arena, map, options, err);
     if (code == SF_OK)
         code = cut_shards(&run, err);
     if (code == SF_OK)

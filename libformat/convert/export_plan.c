@@ -11,6 +11,7 @@ struct builder {
     struct sf_export_plan *plan;
     struct sf_arena *arena;
     const struct sf_map *map;
+    const struct sf_adapter *adapter; /* or NULL */
 };
 
 static int no_memory(struct sf_err *err)
@@ -87,13 +88,42 @@ static int add_fused(struct builder *b, const struct sf_entry *first, struct sf_
     return SF_OK;
 }
 
+static const struct sf_adapter_module *module_of(const struct builder *b, struct sf_role role)
+{
+    for (int64_t i = 0; b->adapter && i < b->adapter->modules; i++) {
+        const struct sf_adapter_module *m = &b->adapter->module[i];
+        if (m->role.part == role.part && m->role.layer == role.layer &&
+            m->role.expert == role.expert)
+            return m;
+    }
+    return NULL;
+}
+
+/* What an adapter adapts must be there: nothing of it is left out without a word. */
+static int check_adapter(const struct builder *b, enum sf_export_format format, struct sf_err *err)
+{
+    char role[SF_ROLE_TEXT];
+    if (b->adapter && format != SF_EXPORT_BF16)
+        return sf_fail(err, SF_EINVAL, "an adapter is merged into bf16 weights only");
+    for (int64_t i = 0; b->adapter && i < b->adapter->modules; i++) {
+        const struct sf_adapter_module *m = &b->adapter->module[i];
+        const struct sf_entry *e = sf_map_find(b->map, m->role);
+        if (!e || e->shape.rank != 2 || e->shape.dim[0] != m->out || e->shape.dim[1] != m->in ||
+            sf_part_is_expert(m->role.part))
+            return sf_fail(err, SF_EUNSUPPORTED, "the adapter's %s cannot be merged",
+                           sf_role_format(role, m->role));
+    }
+    return SF_OK;
+}
+
 static int add_bf16(struct builder *b, const struct sf_entry *e, struct sf_err *err)
 {
     if (sf_part_is_expert(e->role.part)) {
         bool starts = e->role.expert == 0 && e->role.part != SF_PART_EXPERT_UP;
         return starts ? add_fused(b, e, err) : SF_OK;
     }
-    if (e->encoding == SF_ENCODING_RAW) {
+    const struct sf_adapter_module *module = module_of(b, e->role);
+    if (e->encoding == SF_ENCODING_RAW && !module) {
         add_copy(b, e->source_name, e->dtype, e->shape,
                  sf_map_bytes(b->map, e->plane[SF_PLANE_CODES].address));
         return SF_OK;
@@ -104,6 +134,7 @@ static int add_bf16(struct builder *b, const struct sf_entry *e, struct sf_err *
     *list = e;
     struct sf_export_tensor *t = add(b, e->source_name, SF_BF16, e->shape);
     t->kind = SF_EXPORT_DECODE;
+    t->module = module;
     t->entries = 1;
     t->entry = list;
     return SF_OK;
@@ -263,14 +294,16 @@ static int add_bnb4(struct builder *b, const struct sf_entry *e, struct sf_err *
 }
 
 int sf_export_plan_build(struct sf_export_plan *out, struct sf_arena *arena,
-                         const struct sf_map *map, enum sf_export_format format, struct sf_err *err)
+                         const struct sf_map *map, const struct sf_export_options *options,
+                         struct sf_err *err)
 {
     enum { MOST_PER_ENTRY = 6 };
-    struct builder b = {.plan = out, .arena = arena, .map = map};
+    enum sf_export_format format = options->format;
+    struct builder b = {.plan = out, .arena = arena, .map = map, .adapter = options->adapter};
     int64_t n = sf_map_info(map)->tensors;
     *out = (struct sf_export_plan){
         .tensor = sf_arena_array(arena, (uint64_t)n * MOST_PER_ENTRY, sizeof *out->tensor)};
-    int code = out->tensor ? SF_OK : no_memory(err);
+    int code = out->tensor ? check_adapter(&b, format, err) : no_memory(err);
     for (int64_t i = 0; i < n && code == SF_OK; i++)
         code = format == SF_EXPORT_BF16 ? add_bf16(&b, sf_map_tensor(map, i), err)
                                         : add_bnb4(&b, sf_map_tensor(map, i), err);

@@ -17,9 +17,10 @@ enum sf_export_kind {
 struct sf_export_tensor {
     struct sf_named_tensor out; /* name, dtype, shape, bytes; data for COPY */
     enum sf_export_kind kind;
-    enum sf_plane_kind plane;            /* STACK */
-    int64_t entries;                     /* EXPERTS: experts * (2 for gate_up, 1 for down) */
-    const struct sf_entry *const *entry; /* EXPERTS: expert-major, gate before up */
+    const struct sf_adapter_module *module; /* DECODE: added to it; or NULL */
+    enum sf_plane_kind plane;               /* STACK */
+    int64_t entries;                        /* EXPERTS: experts * (2 for gate_up, 1 for down) */
+    const struct sf_entry *const *entry;    /* EXPERTS: expert-major, gate before up */
 };
 
 struct sf_export_plan {
@@ -29,7 +30,7 @@ struct sf_export_plan {
 };
 
 int sf_export_plan_build(struct sf_export_plan *out, struct sf_arena *arena,
-                         const struct sf_map *map, enum sf_export_format format,
+                         const struct sf_map *map, const struct sf_export_options *options,
                          struct sf_err *err);
 
 #endif

@@ -189,6 +189,46 @@ START_TEST(a_folder_with_a_checkpoint_is_left_alone)
 }
 END_TEST
 
+/* scale * B A is 1 in the first column of one q_proj, 0 everywhere else. */
+START_TEST(an_adapter_is_added_before_the_rounding)
+{
+    enum { LARGEST = 4096 };
+    static float a[LARGEST] = {0.5f}, b[LARGEST];
+    struct sf_err err = {0};
+    struct sf_map *map = container(1, _i, "merge.scout");
+    const struct sf_entry *q = sf_map_find(map, (struct sf_role){SF_PART_Q, 2, -1});
+    int64_t out = q->shape.dim[0], in = q->shape.dim[1];
+    struct sf_adapter_module module = {q->role, 1, in, out, 2.0, a, b};
+    struct sf_adapter adapter = {.modules = 1, .module = &module};
+    struct sf_export_options options = {SF_EXPORT_BF16, 2, 1u << 30, .adapter = &adapter};
+    for (int64_t o = 0; o < out; o++)
+        b[o] = 1;
+    struct sf_hf_index *merged = exported(map, folder("merged", _i), options);
+    options.adapter = NULL;
+    struct sf_hf_index *plain = exported(map, folder("unmerged", _i), options);
+    for (int64_t i = 0; i < sf_hf_index_count(plain); i++) {
+        const struct sf_named_tensor *w = sf_hf_index_at(plain, i, NULL);
+        const struct sf_tensor *have = sf_hf_index_find(merged, w->name);
+        for (int64_t k = 0; k < (int64_t)w->tensor.bytes / 2; k++) {
+            uint16_t was = sf_get_u16((const char *)w->tensor.data + 2 * k);
+            uint16_t is = sf_get_u16((const char *)have->data + 2 * k);
+            bool adapted = strcmp(w->name, q->source_name) == 0 && k % in == 0;
+            ck_assert_uint_eq(is, adapted ? sf_bf16_from_f32(sf_f32_from_bf16(was) + 1) : was);
+        }
+    }
+    options = (struct sf_export_options){SF_EXPORT_BNB4, 1, 1u << 30, .adapter = &adapter};
+    assert_fails(sf_export_run(map, folder("no-merge", _i), &options, &err), SF_EINVAL,
+                 "merged into bf16 weights only", err);
+    options.format = SF_EXPORT_BF16;
+    module.in++;
+    assert_fails(sf_export_run(map, folder("misfit", _i), &options, &err), SF_EUNSUPPORTED,
+                 "the adapter's layer 2 q cannot be merged", err);
+    sf_hf_index_close(plain);
+    sf_hf_index_close(merged);
+    sf_map_close(map);
+}
+END_TEST
+
 static bool stop_at_once(void *context, uint64_t done, uint64_t total)
 {
     (void)context, (void)done, (void)total;
@@ -253,6 +293,7 @@ static Suite *export_suite(void)
     tcase_add_loop_test(tc, quantized_weights_come_out_as_they_decode, 0, MODELS);
     tcase_add_loop_test(tc, bitsandbytes_tensors_are_the_planes, 0, MODELS);
     tcase_add_test(tc, a_folder_with_a_checkpoint_is_left_alone);
+    tcase_add_loop_test(tc, an_adapter_is_added_before_the_rounding, 0, 2);
     tcase_add_test(tc, an_interrupted_export_has_no_index);
     tcase_add_test(tc, configs_keep_every_other_byte);
     suite_add_tcase(suite, tc);
