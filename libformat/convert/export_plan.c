@@ -244,8 +244,8 @@ static int list_stack(const struct sf_entry *const **out, int *experts, struct b
 
 static int add_stack(struct builder *b, const struct sf_entry *first, struct sf_err *err)
 {
-    const struct sf_entry *const *list;
-    int experts;
+    const struct sf_entry *const *list = NULL;
+    int experts = 0;
     int code = list_stack(&list, &experts, b, first, err);
     for (int i = 0; i < BNB_PLANES && code == SF_OK; i++) {
         const struct sf_plane *p = &first->plane[bnb_planes[i].kind];
