@@ -5,7 +5,7 @@
  * page, and all behind it in that mapping, read as zero from then on, and the mapping is marked:
  * whoever reads through a mapping asks sf_mapping_check() before it believes what it read, or lets
  * anything of it out. No thread is interrupted, so any thread and any library may do the reading.
- * Why so: spec/notes/0005-files-that-shrink.md.
+ * Why so: spec/notes/0009-files-that-shrink.md.
  *
  * Files changed in place, or replaced by others of the same size, are not noticed here; payload
  * checksums notice them when they are checked. */
