@@ -85,6 +85,8 @@ static bool fits_with(const struct sft_trainer_config *config, int64_t length, i
     struct sf_err ignored = {0};
     smaller.data = &data;
     smaller.eval = NULL;
+    smaller.policy = sft_policy_of(SFT_RECOMPUTE_FULL, config->spec->layers);
+    smaller.policy.offload = config->ops->device;
     smaller.train_batch = rows;
     bool fits = sft_trainer_open(&trainer, &smaller, &ignored) == SF_OK;
     sft_trainer_close(trainer);
