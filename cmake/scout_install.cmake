@@ -10,7 +10,10 @@ install(TARGETS ${scout_libraries} ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR})
 foreach(layer libformat kernels train)
     install(DIRECTORY ${PROJECT_SOURCE_DIR}/${layer} DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/scout
         FILES_MATCHING PATTERN "*.h"
-        PATTERN "*_x86.h" EXCLUDE) # compiles only with the flags of the files that use it
+        PATTERN "*_x86.h" EXCLUDE # compiles only with the flags of the files that use it
+        PATTERN "*_cuda.h" EXCLUDE # what the CUDA fillings share among themselves; cuda_ctx.h is their door
+        PATTERN "cuda_call.h" EXCLUDE
+        PATTERN "cuda_private.h" EXCLUDE)
 endforeach()
 
 # The libraries are static, so whoever links them links what they stand on (Requires, not
