@@ -48,7 +48,7 @@ static int open_backend(struct ft_model *m, const struct ft_options *options, st
     m->ops = sft_backend_ops(m->backend);
     m->ctx = sft_backend_ctx(m->backend);
     if (reason.code)
-        fprintf(stderr, "%s: on the processor: %s\n", FT_PROGRAM, reason.message);
+        fprintf(stderr, "computing on the processor: %s\n", reason.message);
     return planning ? sft_image_open(&m->image, m->map, &m->spec, err) : SF_OK;
 }
 

@@ -61,8 +61,9 @@ static const struct scene scenes[] = {
     {.name = "train",
      .tool = "scout-ft",
      .prepare = CONVERT " && head -c 1500 $SOURCE/examples/data/moby.txt >in/rows.txt",
-     .arguments = "train --model in/m.scout --data in/rows.txt --output-dir out/a --threads 1 "
-                  "--max-seq-length 16 --max-steps 2 --save-steps 1",
+     .arguments =
+         "train --model in/m.scout --data in/rows.txt --output-dir out/a --device cpu --threads 1 "
+         "--max-seq-length 16 --max-steps 2 --save-steps 1",
      .says = "done after 2 steps",
      .again = "--overwrite-output-dir"},
 };
