@@ -7,7 +7,12 @@
 
 /* Logits are one product. Then a stable counting sort without atomics: ranks inside tiles of rows,
  * sums over tiles and experts, and rows move to their places. */
-enum { TILE = SK_ROUTE_TILE, TILE_WARPS = TILE / SK_WARP, SCAN_THREADS = 1024, MOST_EXPERTS = 1024 };
+enum {
+    TILE = SK_ROUTE_TILE,
+    TILE_WARPS = TILE / SK_WARP,
+    SCAN_THREADS = 1024,
+    MOST_EXPERTS = 1024
+};
 
 using room = sk_route_room;
 

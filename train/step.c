@@ -27,8 +27,6 @@ struct sft_step {
     uint64_t block_bytes, host_bytes;
     int32_t *targets, *positions, *documents; /* of a batch, filled up to its tape's shape */
     const struct program *last;               /* ran last */
-    struct sk_watch *watch;                   /* NULL: nothing is timed */
-    double *interval;                         /* [most nodes] */
     struct sft_profile profile;
 };
 
