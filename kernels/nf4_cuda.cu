@@ -13,7 +13,7 @@ enum {
     TURNS = 8,
     TURN = SK_WARP * SK_VECTOR,
     TILE = TURNS * TURN,
-    RESIDENT = 6 /* thread blocks a multiprocessor holds at once: enough reads in flight */
+    RESIDENT = 6 /* thread blocks a multiprocessor can hold: enough reads in flight */
 };
 static_assert(TILE == SK_WARP * BLOCK, "a lane restores one scale of its warp's tile");
 
@@ -52,14 +52,10 @@ static __device__ __forceinline__ void decode8(float out[SK_VECTOR], uint32_t co
     }
 }
 
-static __device__ __forceinline__ void expand_tile(bf16 *out, const uint8_t *codes, float scale,
-                                                   const float *table)
+static __device__ __forceinline__ void expand_tile(bf16 *out, const uint32_t word[TURNS],
+                                                   float scale, const float *table)
 {
     int lane = threadIdx.x % SK_WARP;
-    uint32_t word[TURNS];
-#pragma unroll
-    for (int i = 0; i < TURNS; i++) /* read once: leave the caches to the weights */
-        word[i] = __ldcs(reinterpret_cast<const uint32_t *>(codes) + i * SK_WARP + lane);
 #pragma unroll
     for (int i = 0; i < TURNS; i++) {
         float value[SK_VECTOR];
@@ -84,27 +80,33 @@ static __device__ __noinline__ void expand_rest(bf16 *out, const uint8_t *codes,
     }
 }
 
+/* A tile a warp. Short thread blocks, so that a product beside them finds room soon; a tile's codes and
+ * scales are under way before the block waits for its codebook. The last tile comes first: a product
+ * begins with what the L2 cache got last. */
 template <bool nested>
 static __global__ void __launch_bounds__(THREADS, RESIDENT)
     expand_nf4(bf16 *out, const nf4 m, int64_t first, int64_t count)
 {
     __shared__ float table[16];
+    int lane = threadIdx.x % SK_WARP;
+    int64_t tiles = (count + TILE - 1) / TILE;
+    int64_t tile = (int64_t)blockIdx.x * (THREADS / SK_WARP) + threadIdx.x / SK_WARP;
+    int64_t start = (tiles - 1 - tile) * TILE, mine = start + (int64_t)lane * BLOCK;
+    bool whole = tile < tiles && count - start >= TILE;
+    const uint8_t *codes = m.codes + (first + start) / 2;
+    uint32_t word[TURNS] = {};
+#pragma unroll
+    for (int i = 0; i < TURNS; i++) /* read once: leave the caches to the weights */
+        if (whole)
+            word[i] = __ldcs(reinterpret_cast<const uint32_t *>(codes) + i * SK_WARP + lane);
+    float scale = tile < tiles && mine < count ? scale_of<nested>(m, (first + mine) / BLOCK) : 0;
     if (threadIdx.x < 16)
         table[threadIdx.x] = m.codebook[threadIdx.x];
     __syncthreads();
-    int64_t warps = (int64_t)gridDim.x * (THREADS / SK_WARP), tiles = (count + TILE - 1) / TILE;
-    int64_t tile = (int64_t)blockIdx.x * (THREADS / SK_WARP) + threadIdx.x / SK_WARP;
-    /* The last tile first: a product begins with what the L2 cache got last. */
-    for (; tile < tiles; tile += warps) {
-        int64_t start = (tiles - 1 - tile) * TILE;
-        int64_t mine = start + (int64_t)(threadIdx.x % SK_WARP) * BLOCK;
-        float scale = mine < count ? scale_of<nested>(m, (first + mine) / BLOCK) : 0;
-        const uint8_t *codes = m.codes + (first + start) / 2;
-        if (count - start >= TILE)
-            expand_tile(out + start, codes, scale, table);
-        else
-            expand_rest(out + start, codes, scale, table, (int)(count - start));
-    }
+    if (whole)
+        expand_tile(out + start, word, scale, table);
+    else if (tile < tiles)
+        expand_rest(out + start, codes, scale, table, (int)(count - start));
 }
 
 static int launch_nf4(struct sk_ctx *ctx, uint16_t *out, const struct sk_matrix *matrix,
@@ -117,8 +119,6 @@ static int launch_nf4(struct sk_ctx *ctx, uint16_t *out, const struct sk_matrix 
              matrix->map,
              matrix->offset};
     int blocks = sk_blocks(count, TILE * (THREADS / SK_WARP));
-    int most = ctx->cuda->multiprocessors * RESIDENT;
-    blocks = blocks < most ? blocks : most;
     bf16 *to = reinterpret_cast<bf16 *>(out);
     if (matrix->format == SK_FORMAT_NF4)
         expand_nf4<false><<<blocks, THREADS, 0, ctx->cuda->stream>>>(to, m, first, count);
