@@ -1,5 +1,6 @@
 #include "tools/ft_fit.h"
 
+#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -75,40 +76,124 @@ const char *ft_policy_text(char text[FT_POLICY_TEXT], struct sft_policy policy, 
 
 /* ---- what would fit ---- */
 
-/* A dataset whose fullest micro-batch has rows of `length` tokens; without tokens, for plans. */
-static bool fits_with(const struct sft_trainer_config *config, int64_t length, int64_t rows)
+enum { REMEDY_TEXT = 96, SHORTEST = 128 };
+
+struct search { /* for settings, each tried by itself, that a limit holds */
+    const struct sft_trainer_config *config;
+    char found[4 * REMEDY_TEXT]; /* what was, in words; "" so far */
+};
+
+/* Opened with as little kept as is allowed, and closed again; nothing of the device is touched. */
+static bool fits(struct sft_trainer_config trial)
+{
+    struct sft_trainer *trainer = NULL;
+    struct sf_err ignored = {0};
+    if (!trial.exact_policy) {
+        trial.policy = sft_policy_of(SFT_RECOMPUTE_FULL, trial.spec->layers);
+        trial.policy.offload = trial.ops->device;
+        trial.exact_policy = true;
+    }
+    bool does = sft_trainer_open(&trainer, &trial, &ignored) == SF_OK;
+    sft_trainer_close(trainer);
+    return does;
+}
+
+/* With a dataset whose fullest micro-batch has `rows` rows of `length` tokens: tokens are not needed
+ * for that. */
+static bool fits_rows(const struct sft_trainer_config *config, int64_t length, int64_t rows)
 {
     int64_t start[2] = {0, length};
     struct sft_dataset data = {.rows = 1, .longest = length, .tokens = length, .start = start};
-    struct sft_trainer_config smaller = *config;
-    struct sft_trainer *trainer = NULL;
-    struct sf_err ignored = {0};
-    smaller.data = &data;
-    smaller.eval = NULL;
-    smaller.policy = sft_policy_of(SFT_RECOMPUTE_FULL, config->spec->layers);
-    smaller.policy.offload = config->ops->device;
-    smaller.train_batch = rows;
-    bool fits = sft_trainer_open(&trainer, &smaller, &ignored) == SF_OK;
-    sft_trainer_close(trainer);
-    return fits;
+    struct sft_trainer_config trial = *config;
+    trial.data = &data;
+    trial.eval = NULL;
+    trial.train_batch = rows;
+    return fits(trial);
 }
 
-/* The error again, with a remedy behind it. */
+/* With another adapter: what it is smaller by, the step may have. */
+static bool fits_lora(const struct sft_trainer_config *config, struct sft_lora *lora)
+{
+    struct sft_trainer_config trial = *config;
+    trial.lora = lora;
+    trial.limit += sft_lora_bytes(config->lora, true) - sft_lora_bytes(lora, true);
+    return fits(trial);
+}
+
+static void add_found(struct search *s, const char *fmt, ...)
+{
+    size_t used = strlen(s->found);
+    va_list args;
+    va_start(args, fmt);
+    if (used)
+        used += (size_t)snprintf(s->found + used, sizeof s->found - used, ", or ");
+    vsnprintf(s->found + used, sizeof s->found - used, fmt, args);
+    va_end(args);
+}
+
+static void try_optimizer(struct search *s)
+{
+    struct sft_lora lora = *s->config->lora;
+    lora.optim = SFT_ADAMW_8BIT;
+    if (s->config->lora->optim != SFT_ADAMW_8BIT && fits_lora(s->config, &lora))
+        add_found(s, "--optim adamw_8bit");
+}
+
+/* The largest half, quarter ... of the rank, down to 8; not for an adapter that was read. */
+static void try_ranks(struct search *s)
+{
+    struct sf_arena arena = {0};
+    const struct sft_lora *now = s->config->lora;
+    struct sft_lora_config wanted = now->config;
+    struct sf_err ignored = {0};
+    struct sft_lora lora;
+    for (int64_t rank = wanted.rank / 2; wanted.targets && rank >= 8; rank /= 2) {
+        wanted.rank = rank;
+        if (sft_lora_plan(&lora, &arena, s->config->spec, &wanted, &ignored))
+            break;
+        lora.optim = now->optim;
+        if (!fits_lora(s->config, &lora))
+            continue;
+        add_found(s, "--lora-r %lld", (long long)rank);
+        break;
+    }
+    sf_arena_free(&arena);
+}
+
+/* One row at a time; and if that does not do, shorter ones. */
+static void try_rows(struct search *s)
+{
+    const struct sft_trainer_config *c = s->config;
+    int64_t length = c->data->longest;
+    if (c->train_batch > 1 && fits_rows(c, length, 1)) {
+        add_found(s, "--per-device-train-batch-size 1");
+        return;
+    }
+    do
+        length /= 2;
+    while (length >= SHORTEST && !fits_rows(c, length, 1));
+    if (length >= SHORTEST)
+        add_found(s, "%s--max-seq-length %lld",
+                  c->train_batch > 1 ? "--per-device-train-batch-size 1 " : "", (long long)length);
+}
+
+/* The error again, with what would help behind it. */
 static int tell_what_would(const struct sft_trainer_config *config, struct sf_err *err)
 {
     char why[sizeof err->message];
-    int64_t half = config->data->longest;
+    struct search s = {.config = config};
     memcpy(why, err->message, sizeof why);
-    if (config->train_batch > 1 && fits_with(config, half, 1))
-        return sf_fail(err, SF_ENOMEM, "%.800s; --per-device-train-batch-size 1 would fit", why);
-    while (half > 64 && !fits_with(config, half, 1))
-        half /= 2;
-    if (half > 64)
-        return sf_fail(
-            err, SF_ENOMEM,
-            "%.800s; --per-device-train-batch-size 1 and --max-seq-length %lld would fit", why,
-            (long long)half);
-    return sf_fail(err, SF_ENOMEM, "%.800s; no row of 128 tokens or more would fit", why);
+    struct sft_trainer_config automatic = *config;
+    automatic.exact_policy = false;
+    if (config->exact_policy && fits(automatic))
+        add_found(&s, "--recompute auto");
+    try_optimizer(&s);
+    try_ranks(&s);
+    try_rows(&s);
+    if (!s.found[0])
+        return sf_fail(err, SF_ENOMEM, "%.800s; no row of %d tokens or more would fit", why,
+                       SHORTEST);
+    return sf_fail(err, SF_ENOMEM, "%.600s; what would fit: %s", why, s.found);
 }
 
 int ft_fit_trainer(struct sft_trainer **out, const struct ft_fit *fit,

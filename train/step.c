@@ -32,12 +32,14 @@ struct sft_step {
 
 /* ---- opening ---- */
 
+/* `enough`: pack.h. */
 static int open_program(struct program *program, struct sf_arena *arena,
-                        const struct sft_step_config *c, struct sft_program wanted,
+                        const struct sft_step_config *c, struct sft_program wanted, uint64_t enough,
                         struct sf_err *err)
 {
     program->wanted = wanted;
     sft_tape_begin(&program->tape, arena);
+    program->tape.enough_bytes = enough;
     int code = sft_model_emit(&program->tape, &program->ports, c->ops, c->spec, c->lora,
                               wanted.shape, wanted.mode, err);
     if (code)
@@ -135,7 +137,7 @@ static int open_tapes(struct sft_step *step, struct sf_err *err)
     sf_rope_frequencies(step->inv_freq, &c->spec->rope, c->spec->head_size);
     int code = SF_OK;
     for (int64_t i = 0; !code && i < c->programs; i++) {
-        code = open_program(&step->program[i], &step->arena, c, c->program[i], err);
+        code = open_program(&step->program[i], &step->arena, c, c->program[i], 0, err);
         take_larger(&step->block_bytes, step->program[i].tape.step_bytes);
         take_larger(&step->host_bytes, step->program[i].tape.host_bytes);
     }
@@ -151,7 +153,8 @@ static int open_tapes(struct sft_step *step, struct sf_err *err)
 
 /* ---- fitting into a limit ---- */
 
-/* Bytes of the step block when `policy` is taken, by emitting everything for a moment. */
+/* Bytes of the step block when `policy` is taken, by emitting everything for a moment: no more than
+ * the limit when it fits, else more. */
 static int measure_policy(uint64_t *bytes, const struct sft_step_config *config,
                           struct sft_policy policy, struct sf_err *err)
 {
@@ -162,7 +165,7 @@ static int measure_policy(uint64_t *bytes, const struct sft_step_config *config,
     for (int64_t i = 0; !code && i < config->programs; i++) {
         struct sf_arena arena = {0};
         struct program program = {0};
-        code = open_program(&program, &arena, &trial, config->program[i], err);
+        code = open_program(&program, &arena, &trial, config->program[i], config->limit, err);
         take_larger(bytes, program.tape.step_bytes);
         sf_arena_free(&arena);
     }
@@ -187,6 +190,11 @@ static int fit_policy(struct sft_step_config *c, struct sf_err *err)
     int code = measure_policy(&bytes, c, c->policy, err);
     if (code || bytes <= c->limit)
         return code;
+    if (c->exact_policy)
+        return sf_fail(err, SF_ENOMEM,
+                       "a step that keeps what was asked for takes at least %llu bytes beside "
+                       "weights and adapter, there is room for %llu",
+                       (unsigned long long)bytes, (unsigned long long)c->limit);
     code = measure_policy(&bytes, c, sft_policy_step(high, layers, c->ops->device), err);
     if (code)
         return code;

@@ -36,6 +36,7 @@ struct sft_step_config {
     const struct sk_ops *ops;
     struct sk_ctx *ctx;
     struct sft_policy policy;          /* what is made again in the backward */
+    bool exact_policy;                 /* no more than that, even where a limit asks for it */
     uint64_t limit;                    /* most bytes of the step block; 0: any. See sft_step_open */
     const struct sft_program *program; /* [programs] */
     int64_t programs;
@@ -52,7 +53,7 @@ struct sft_loss {
 
 /* Emits and packs; the step block is not allocated yet. Everything in `config` outlives the step.
  * With a limit, more is made again than the policy asks for until the block fits: as little as
- * possible. SF_ENOMEM with both sizes when it never does. */
+ * possible. SF_ENOMEM with both sizes when it never does, or the policy is exact and does not. */
 int sft_step_open(struct sft_step **out, const struct sft_step_config *config, struct sf_err *err);
 void sft_step_close(struct sft_step *step); /* NULL is welcome */
 /* Adds this step's tapes and its adapter to a plan. */

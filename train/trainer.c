@@ -96,6 +96,7 @@ static int open_step(struct sft_trainer *t, struct sf_err *err)
                                      .ops = c->ops,
                                      .ctx = c->ctx,
                                      .policy = c->policy,
+                                     .exact_policy = c->exact_policy,
                                      .limit = c->limit,
                                      .program = t->program,
                                      .programs = programs,

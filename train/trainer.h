@@ -33,6 +33,7 @@ struct sft_trainer_config {
     float max_grad_norm;            /* 0: no clipping */
     int64_t eval_steps, save_steps; /* 0: never in between */
     struct sft_policy policy;
+    bool exact_policy;            /* step.h */
     uint64_t limit;               /* of the step block: step.h */
     struct sft_checkpoint output; /* directory, base model, prefix; its spec is the one above */
     /* After each step and evaluation, may be NULL; `context` goes with them. */

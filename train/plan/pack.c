@@ -17,7 +17,7 @@ struct item { /* an interval on its way through one order */
 struct attempt { /* one packing under way */
     struct sft_interval *interval;
     int32_t count;
-    uint64_t bound, best;
+    uint64_t bound, best, enough;
     struct item *item;
     int32_t *placed;
     uint64_t *offset; /* of the best so far */
@@ -87,13 +87,14 @@ static void sort_items(struct item *item, const struct sft_interval *interval, i
     qsort(item, (size_t)count, sizeof *item, compare_items);
 }
 
-/* Places all in the order of `item`; *top is the place in it of the one that reaches highest. */
+/* Places all in the order of `item`; *top is the place in it of the one that reaches highest. Gives
+ * up, and returns as much, at the first that reaches `most`. */
 static uint64_t place_all(int32_t *top, struct sft_interval *interval, const struct item *item,
-                          int32_t count, int32_t *placed)
+                          int32_t count, int32_t *placed, uint64_t most)
 {
     uint64_t block = 0;
     *top = 0;
-    for (int32_t i = 0; i < count; i++) {
+    for (int32_t i = 0; i < count && block < most; i++) {
         struct sft_interval *v = &interval[item[i].index];
         v->offset = best_fit(interval, placed, i, v);
         insert_placed(interval, placed, i, item[i].index);
@@ -114,7 +115,7 @@ static void promote(struct item *item, int32_t at)
 
 static bool good_enough(const struct attempt *t)
 {
-    return t->best <= t->bound + t->bound / 256;
+    return t->best <= t->enough || t->best <= t->bound + t->bound / 256;
 }
 
 /* One order, then a few more tries with whatever sticks out on top placed first. */
@@ -123,7 +124,7 @@ static void try_order(struct attempt *t, enum order order)
     sort_items(t->item, t->interval, t->count, order);
     for (int round = 0; round < ROUNDS && !good_enough(t); round++) {
         int32_t top;
-        uint64_t bytes = place_all(&top, t->interval, t->item, t->count, t->placed);
+        uint64_t bytes = place_all(&top, t->interval, t->item, t->count, t->placed, t->best);
         if (bytes < t->best) {
             t->best = bytes;
             for (int32_t i = 0; i < t->count; i++)
@@ -144,45 +145,62 @@ static int round_sizes(struct sft_interval *interval, int32_t count, struct sf_e
     return SF_OK;
 }
 
-int sft_pack(uint64_t *block_bytes, struct sft_interval *interval, int32_t count,
-             struct sf_arena *scratch, struct sf_err *err)
+static int place(uint64_t *block_bytes, struct attempt *t, struct sf_arena *scratch,
+                 struct sf_err *err)
 {
-    struct attempt t = {.interval = interval, .count = count, .best = UINT64_MAX};
-    uint64_t n = (uint64_t)count + 1;
-    int32_t peak;
-    *block_bytes = 0;
-    t.item = sf_arena_array(scratch, n, sizeof *t.item);
-    t.placed = sf_arena_array(scratch, n, sizeof *t.placed);
-    t.offset = sf_arena_array(scratch, n, sizeof *t.offset);
-    if (!t.item || !t.placed || !t.offset)
-        return sf_fail(err, SF_ENOMEM, "no memory to pack %d buffers", count);
-    int code = round_sizes(interval, count, err);
-    if (code || count == 0)
-        return code;
-    t.bound = sft_pack_bound(&peak, interval, count);
+    uint64_t n = (uint64_t)t->count + 1;
+    t->item = sf_arena_array(scratch, n, sizeof *t->item);
+    t->placed = sf_arena_array(scratch, n, sizeof *t->placed);
+    t->offset = sf_arena_array(scratch, n, sizeof *t->offset);
+    if (!t->item || !t->placed || !t->offset)
+        return sf_fail(err, SF_ENOMEM, "no memory to pack %d buffers", t->count);
     for (int order = 0; order < ORDERS; order++)
-        try_order(&t, (enum order)order);
-    for (int32_t i = 0; i < count; i++)
-        interval[i].offset = t.offset[i];
-    *block_bytes = t.best;
+        try_order(t, (enum order)order);
+    for (int32_t i = 0; i < t->count; i++)
+        t->interval[i].offset = t->offset[i];
+    *block_bytes = t->best;
     return SF_OK;
 }
 
-uint64_t sft_pack_bound(int32_t *peak, const struct sft_interval *interval, int32_t count)
+int sft_pack(uint64_t *block_bytes, struct sft_interval *interval, int32_t count, uint64_t enough,
+             struct sf_arena *scratch, struct sf_err *err)
 {
-    uint64_t most = 0;
+    struct attempt t = {
+        .interval = interval, .count = count, .enough = enough, .best = UINT64_MAX};
+    int32_t peak;
+    int code = round_sizes(interval, count, err);
+    if (!code)
+        code = sft_pack_bound(&t.bound, &peak, interval, count, scratch, err);
+    *block_bytes = t.bound;
+    if (code || count == 0 || (enough && t.bound > enough))
+        return code;
+    return place(block_bytes, &t, scratch, err);
+}
+
+int sft_pack_bound(uint64_t *bytes, int32_t *peak, const struct sft_interval *interval,
+                   int32_t count, struct sf_arena *scratch, struct sf_err *err)
+{
+    int32_t last = 0;
+    *bytes = 0;
     *peak = -1;
-    for (int32_t i = 0; i < count; i++) { /* the fullest node is some buffer's birth */
-        uint64_t live = 0;
-        for (int32_t j = 0; j < count; j++)
-            if (interval[j].birth <= interval[i].birth && interval[i].birth <= interval[j].death)
-                live += interval[j].bytes;
-        if (live > most) {
-            most = live;
-            *peak = interval[i].birth;
+    for (int32_t i = 0; i < count; i++)
+        last = last < interval[i].death ? interval[i].death : last;
+    /* change[n]: what is born at node n, less what ended before it; sums wrap and come back */
+    uint64_t live = 0, *change = sf_arena_array(scratch, (uint64_t)last + 2, sizeof *change);
+    if (!change)
+        return sf_fail(err, SF_ENOMEM, "no memory to measure %d buffers", count);
+    for (int32_t i = 0; i < count; i++) {
+        change[interval[i].birth] += interval[i].bytes;
+        change[interval[i].death + 1] -= interval[i].bytes;
+    }
+    for (int32_t n = 0; count && n <= last; n++) {
+        live += change[n];
+        if (live > *bytes || *peak < 0) {
+            *bytes = live;
+            *peak = n;
         }
     }
-    return most;
+    return SF_OK;
 }
 
 static bool is_packed(const struct sft_buffer *buffer)
@@ -202,10 +220,11 @@ int sft_pack_tape(struct sft_tape *tape, struct sf_err *err)
         if (is_packed(b))
             interval[count++] = (struct sft_interval){b->bytes, b->birth, b->death, 0};
     }
-    int code = sft_pack(&tape->step_bytes, interval, count, tape->arena, err);
+    int code = sft_pack(&tape->step_bytes, interval, count, tape->enough_bytes, tape->arena, err);
+    if (!code)
+        code = sft_pack_bound(&tape->live_bytes, &tape->peak, interval, count, tape->arena, err);
     if (code)
         return code;
-    tape->live_bytes = sft_pack_bound(&tape->peak, interval, count);
     count = 0;
     for (int32_t i = 0; i < tape->buffers; i++)
         if (is_packed(&tape->buffer[i]))

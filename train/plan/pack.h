@@ -17,11 +17,14 @@ struct sft_interval {
     uint64_t offset;      /* the result */
 };
 
-/* Sets every offset and *block_bytes. SF_ENOMEM; SF_EINVAL when sizes overflow. */
-int sft_pack(uint64_t *block_bytes, struct sft_interval *interval, int32_t count,
+/* Sets every offset and *block_bytes. `enough`, unless 0, is what there is room for: the first block
+ * that is no larger is taken; when no packing can be (the bound is above it), *block_bytes is the
+ * bound and no offset is set. SF_ENOMEM; SF_EINVAL when sizes overflow. */
+int sft_pack(uint64_t *block_bytes, struct sft_interval *interval, int32_t count, uint64_t enough,
              struct sf_arena *scratch, struct sf_err *err);
-/* The most bytes alive at once, and where; 0 and -1 without intervals. */
-uint64_t sft_pack_bound(int32_t *peak, const struct sft_interval *interval, int32_t count);
+/* The most bytes alive at once, and the first node where that is so; 0 and -1 without intervals. */
+int sft_pack_bound(uint64_t *bytes, int32_t *peak, const struct sft_interval *interval,
+                   int32_t count, struct sf_arena *scratch, struct sf_err *err);
 /* Packs the step block of a tape whose lifetimes are known. */
 int sft_pack_tape(struct sft_tape *tape, struct sf_err *err);
 

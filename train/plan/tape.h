@@ -87,7 +87,8 @@ struct sft_tape {
     int32_t nodes, node_capacity;
     int32_t turn;        /* first node behind the forward; `nodes` if there is none */
     int32_t layer;       /* given to buffers made from now on; -1 outside the layers */
-    uint64_t step_bytes; /* of the step block, once packed */
+    uint64_t enough_bytes; /* set before finishing: pack.h's `enough`; 0: as small as can be */
+    uint64_t step_bytes;   /* of the step block, once packed */
     uint64_t host_bytes; /* of the host block */
     uint64_t live_bytes; /* the most that is alive at one node: no packing can do with less */
     int32_t peak;        /* that node */
