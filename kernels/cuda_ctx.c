@@ -1,5 +1,6 @@
 #include "kernels/cuda_ctx.h"
 
+#include <nvtx3/nvToolsExt.h>
 #include <string.h>
 
 #include "kernels/branches_cuda.h"
@@ -174,10 +175,20 @@ struct sk_watch {
     cudaStream_t stream;
     cudaEvent_t *event; /* behind this struct */
     int64_t marks;
+    bool in_range; /* of NVTX */
 };
+
+static void end_range(struct sk_watch *watch)
+{
+    if (watch->in_range)
+        nvtxRangePop();
+    watch->in_range = false;
+}
 
 static void watch_close(struct sk_watch *watch)
 {
+    if (watch)
+        end_range(watch);
     for (int64_t i = 0; watch && i < watch->marks; i++)
         if (watch->event[i])
             cudaEventDestroy(watch->event[i]);
@@ -211,8 +222,13 @@ static int watch_open(struct sk_watch **out, struct sk_ctx *ctx, int64_t marks, 
     return code;
 }
 
-static int watch_mark(struct sk_watch *watch, int64_t index, struct sf_err *err)
+static int watch_mark(struct sk_watch *watch, int64_t index, const char *next, struct sf_err *err)
 {
+    end_range(watch);
+    if (next) {
+        nvtxRangePushA(next);
+        watch->in_range = true;
+    }
     SK_CUDA(cudaEventRecord(watch->event[index], watch->stream), err);
     return SF_OK;
 }

@@ -93,8 +93,9 @@ struct sk_watch;
 struct sk_stopwatch {
     int (*open)(struct sk_watch **out, struct sk_ctx *ctx, int64_t marks, struct sf_err *err);
     void (*close)(struct sk_watch *watch); /* NULL is welcome */
-    /* Notes the moment when everything before it is done, as mark `index`. */
-    int (*mark)(struct sk_watch *watch, int64_t index, struct sf_err *err);
+    /* Notes the moment when everything before it is done, as mark `index`; `next`, what comes then,
+     * names the range for tools that trace a device (NVTX); NULL: nothing. */
+    int (*mark)(struct sk_watch *watch, int64_t index, const char *next, struct sf_err *err);
     /* seconds[i] from mark i to mark i + 1, for i < marks - 1; waits. */
     int (*read)(double *seconds, struct sk_watch *watch, int64_t marks, struct sf_err *err);
 };

@@ -79,9 +79,9 @@ static void watch_close(struct sk_watch *watch)
     sf_free(watch);
 }
 
-static int watch_mark(struct sk_watch *watch, int64_t index, struct sf_err *err)
+static int watch_mark(struct sk_watch *watch, int64_t index, const char *next, struct sf_err *err)
 {
-    (void)err;
+    (void)next, (void)err;
     watch->moment[index] = sf_clock_seconds();
     return SF_OK;
 }

@@ -21,7 +21,6 @@ static void insert(struct row *rows, int count, struct row row)
 
 void ft_print_profile(const struct sft_profile *profile, int64_t steps)
 {
-    static const char *const phase_name[SFT_PHASES] = {"forward", "again", "backward"};
     struct row rows[SFT_PHASES * SK_OP_COUNT];
     int count = 0;
     double total = 0;
@@ -36,7 +35,7 @@ void ft_print_profile(const struct sft_profile *profile, int64_t steps)
     }
     printf("%-10s %-20s %10s %10s %8s\n", "phase", "op", "ms/step", "calls/step", "share");
     for (int i = 0; i < count; i++)
-        printf("%-10s %-20s %10.3f %10.1f %7.1f%%\n", phase_name[rows[i].phase],
+        printf("%-10s %-20s %10.3f %10.1f %7.1f%%\n", sft_phase_name(rows[i].phase),
                sk_op_info(rows[i].op)->name, 1e3 * rows[i].seconds / (double)steps,
                (double)rows[i].calls / (double)steps, 100 * rows[i].seconds / total);
     printf("%-10s %-20s %10.3f\n", "all", "", 1e3 * total / (double)steps);

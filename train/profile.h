@@ -9,6 +9,7 @@
 #include "train/plan/tape.h"
 
 enum sft_phase { SFT_FORWARD, SFT_AGAIN, SFT_BACKWARD, SFT_PHASES };
+const char *sft_phase_name(enum sft_phase phase); /* "forward", "again", "backward" */
 
 struct sft_profile {
     double seconds[SFT_PHASES][SK_OP_COUNT];
@@ -22,8 +23,9 @@ struct sft_profile {
 int sft_profile_open(struct sft_profile *out, struct sf_arena *arena, const struct sk_ops *ops,
                      struct sk_ctx *ctx, int64_t nodes, struct sf_err *err);
 void sft_profile_close(struct sft_profile *profile); /* a zeroed one is welcome; sums stay */
-/* Before node number `index` of a run. */
-int sft_profile_mark(struct sft_profile *profile, int64_t index, struct sf_err *err);
+/* Before `node`, number `index` of a run. */
+int sft_profile_mark(struct sft_profile *profile, int64_t index, const struct sft_node *node,
+                     struct sf_err *err);
 /* Behind a run of nodes first .. first + count of the tape: adds its times. */
 int sft_profile_add(struct sft_profile *profile, const struct sft_tape *tape, int32_t first,
                     int32_t count, struct sf_err *err);

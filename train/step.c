@@ -342,7 +342,7 @@ static int run_nodes(struct sft_step *step, const struct sft_tape *tape, int32_t
     int code = SF_OK;
     assert(step->block && (!step->config.lora || step->config.lora->block));
     for (int32_t i = 0; !code && i < count; i++) {
-        code = profile ? sft_profile_mark(profile, i, err) : SF_OK;
+        code = profile ? sft_profile_mark(profile, i, &tape->node[first + i], err) : SF_OK;
         if (!code)
             code = run_node(step, tape, &tape->node[first + i], err);
     }
