@@ -126,7 +126,8 @@ static void release(struct sk_ctx *ctx, enum sk_place place, void *block)
 }
 
 /* From pageable memory the call returns when the bytes have been taken. */
-static int write(struct sk_ctx *ctx, void *to, const void *host, uint64_t bytes, struct sf_err *err)
+static int write_bytes(struct sk_ctx *ctx, void *to, const void *host, uint64_t bytes,
+                       struct sf_err *err)
 {
     SK_CUDA(cudaMemcpyAsync(to, host, bytes, cudaMemcpyHostToDevice, ctx->cuda->stream), err);
     return SF_OK;
@@ -150,8 +151,8 @@ static int tell_fault(const struct sk_fault *fault, struct sf_err *err)
     }
 }
 
-static int read(struct sk_ctx *ctx, void *host, const void *from, uint64_t bytes,
-                struct sf_err *err)
+static int read_bytes(struct sk_ctx *ctx, void *host, const void *from, uint64_t bytes,
+                      struct sf_err *err)
 {
     struct sk_cuda *cuda = ctx->cuda;
     struct sk_fault fault;
@@ -167,7 +168,7 @@ static int read(struct sk_ctx *ctx, void *host, const void *from, uint64_t bytes
 }
 
 const struct sk_memory sk_memory_cuda = {
-    .allocate = allocate, .release = release, .write = write, .read = read};
+    .allocate = allocate, .release = release, .write = write_bytes, .read = read_bytes};
 
 /* ---- time ---- */
 
