@@ -1,6 +1,7 @@
 #include "kernels/cuda_ctx.h"
 
 #include <nvtx3/nvToolsExt.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "kernels/branches_cuda.h"
@@ -52,6 +53,15 @@ int sk_cuda_start(struct sk_ctx *ctx, const struct sk_device *device, int thread
     if (code)
         sk_cuda_stop(ctx);
     return code;
+}
+
+void sk_cuda_library(char text[SK_LIBRARY_TEXT], const struct sk_ctx *ctx)
+{
+    int runtime = 0, blas = 0;
+    cudaRuntimeGetVersion(&runtime);
+    cublasGetVersion(ctx->cuda->blas, &blas);
+    snprintf(text, SK_LIBRARY_TEXT, "CUDA %d.%d, cuBLAS %d", runtime / 1000, runtime % 1000 / 10,
+             blas);
 }
 
 void sk_cuda_stop(struct sk_ctx *ctx)

@@ -24,6 +24,8 @@ extern "C" {
 int sk_cuda_start(struct sk_ctx *ctx, const struct sk_device *device, int threads,
                   struct sf_err *err);
 void sk_cuda_stop(struct sk_ctx *ctx); /* a zeroed one is welcome */
+/* "CUDA 13.0, cuBLAS 13.1.0": what decides the last bits, beside the card. */
+void sk_cuda_library(char text[SK_LIBRARY_TEXT], const struct sk_ctx *ctx);
 /* Device memory that a started context holds. */
 uint64_t sk_cuda_bytes(void);
 /* The CUDA table: bfloat16 activations, float32 sums, bit-reproducible. */

@@ -2,7 +2,10 @@
 
 #include <cblas.h>
 #include <math.h>
+#include <stdio.h>
+#include <string.h>
 
+#include "kernels/ops.h"
 #include "libformat/base/mem.h"
 
 void sk_gemm_nn(float *c, int64_t c_stride, const float *a, int64_t a_stride, const float *b,
@@ -94,4 +97,13 @@ int sk_gemm_start(struct sf_err *err)
     }
     sf_free(memory);
     return code;
+}
+
+/* The configuration's first two words are name and version; the rest is how it was built. */
+void sk_cpu_library(char text[SK_LIBRARY_TEXT])
+{
+    const char *config = openblas_get_config();
+    size_t name = strcspn(config, " "), words = name + (config[name] == ' ');
+    words += strcspn(config + words, " ");
+    snprintf(text, SK_LIBRARY_TEXT, "%.*s %s", (int)words, config, openblas_get_corename());
 }

@@ -125,5 +125,8 @@ const struct sk_ops *sk_ops_cuda_plan(void);
  * few shapes; SF_EUNSUPPORTED with the figures when this OpenBLAS computes wrongly on this
  * processor (OPENBLAS_CORETYPE may help). */
 int sk_cpu_start(struct sk_ctx *ctx, int threads, struct sf_err *err);
+/* "OpenBLAS 0.3.21 Haswell": what decides the last bits of products. */
+enum { SK_LIBRARY_TEXT = 160 };
+void sk_cpu_library(char text[SK_LIBRARY_TEXT]);
 
 #endif

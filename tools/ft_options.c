@@ -25,7 +25,7 @@ static const struct {
                   "Runs input_ids and labels [B, S] (int32) through and writes hidden states, "
                   "router logits, logits, losses and gradients."},
 };
-enum { VERBS = sizeof verbs / sizeof verbs[0], MOST_OPTIONS = 64 };
+enum { VERBS = sizeof verbs / sizeof verbs[0], MOST_OPTIONS = 128 };
 
 void ft_options_overview(void)
 {
@@ -54,6 +54,7 @@ static void set_defaults(struct ft_options *o)
                              .save_steps = 500,
                              .logging_steps = 10,
                              .seed = 42,
+                             .on_nan_name = "stop",
                              .optim_name = "adamw_torch",
                              .beta1 = 0.9,
                              .beta2 = 0.999,
@@ -80,7 +81,10 @@ static int list_options(struct tool_option out[MOST_OPTIONS], struct ft_options 
         {P | T, {"output-dir", 0, TOOL_STRING, &o->output_dir, "DIR", "for the adapter (needed)"}},
         {P | T,
          {"overwrite-output-dir", 0, TOOL_FLAG, &o->overwrite_output_dir, NULL,
-          "replace an adapter that is there"}},
+          "replace an adapter and checkpoints that are there"}},
+        {P | T,
+         {"resume", 0, TOOL_FLAG, &o->resume, NULL,
+          "go on from the newest checkpoint in --output-dir; begin where there is none yet"}},
         {E | X, {"adapter", 0, TOOL_STRING, &o->adapter, "DIR", "a PEFT LoRA adapter"}},
         {P | T,
          {"init-adapter", 0, TOOL_STRING, &o->init_adapter, "DIR",
@@ -134,7 +138,12 @@ static int list_options(struct tool_option out[MOST_OPTIONS], struct ft_options 
         {P | T, {"learning-rate", 0, TOOL_DOUBLE, &o->learning_rate, "X", "the highest (5e-5)"}},
         {P | T,
          {"lr-scheduler-type", 0, TOOL_STRING, &o->schedule_name, "KIND",
-          "linear, cosine, constant or constant_with_warmup (linear)"}},
+          "linear, cosine, constant, constant_with_warmup or cosine_with_min_lr (linear)"}},
+        {P | T,
+         {"min-lr", 0, TOOL_DOUBLE, &o->min_lr, "X", "of cosine_with_min_lr: the lowest rate"}},
+        {P | T,
+         {"min-lr-rate", 0, TOOL_DOUBLE, &o->min_lr_rate, "X",
+          "the same, as a share of --learning-rate"}},
         {P | T, {"warmup-steps", 0, TOOL_INT, &o->warmup_steps, "N", "(0)"}},
         {P | T, {"warmup-ratio", 0, TOOL_DOUBLE, &o->warmup_ratio, "X", "of all steps (0)"}},
         {P | T,
@@ -152,6 +161,21 @@ static int list_options(struct tool_option out[MOST_OPTIONS], struct ft_options 
         {P | T,
          {"save-steps", 0, TOOL_INT, &o->save_steps, "N",
           "checkpoint-N/ every N steps; 0: none (500)"}},
+        {P | T,
+         {"save-total-limit", 0, TOOL_INT, &o->save_total_limit, "N",
+          "keep so many checkpoints, and the best; 0: all (0)"}},
+        {P | T,
+         {"load-best-model-at-end", 0, TOOL_FLAG, &o->load_best, NULL,
+          "the result is the adapter of the lowest held-out loss (needs --eval-steps)"}},
+        {P | T,
+         {"early-stopping-patience", 0, TOOL_INT, &o->early_stopping_patience, "N",
+          "end after N evaluations in a row without a lower held-out loss; 0: never (0)"}},
+        {P | T,
+         {"early-stopping-threshold", 0, TOOL_DOUBLE, &o->early_stopping_threshold, "X",
+          "lower by more than this counts (0)"}},
+        {P | T,
+         {"on-nan", 0, TOOL_STRING, &o->on_nan_name, "WHAT",
+          "a loss or gradient that is no number: stop, or skip the step (stop)"}},
         {P | T,
          {"logging-steps", 0, TOOL_INT, &o->logging_steps, "N",
           "where there is no terminal: a line every N steps (10)"}},
@@ -222,6 +246,19 @@ static int add_operands(struct ft_options *o, const struct tool_args *args, stru
     return TOOL_DONE;
 }
 
+/* transformers' rule: exactly one of the two, and for this schedule alone. */
+static int read_least_rate(struct ft_options *o, bool rate, bool share)
+{
+    bool wanted = strcmp(o->schedule_name, "cosine_with_min_lr") == 0;
+    if (wanted ? rate == share : rate || share)
+        return tool_usage(FT_PROGRAM, wanted ? "cosine_with_min_lr needs --min-lr or --min-lr-rate"
+                                             : "--min-lr and --min-lr-rate belong to "
+                                               "--lr-scheduler-type cosine_with_min_lr");
+    if (rate)
+        o->min_lr_rate = o->min_lr / o->learning_rate;
+    return TOOL_DONE;
+}
+
 static int read_names(struct ft_options *o)
 {
     if (strcmp(o->text_mode_name, "blocks") == 0)
@@ -235,12 +272,15 @@ static int read_names(struct ft_options *o)
         return tool_usage(FT_PROGRAM, "--device is auto, cuda or cpu, not \"%s\"", o->device_name);
     if (!sft_schedule_from_name(&o->schedule, o->schedule_name))
         return tool_usage(FT_PROGRAM,
-                          "--lr-scheduler-type is linear, cosine, constant or "
-                          "constant_with_warmup, not \"%s\"",
+                          "--lr-scheduler-type is linear, cosine, constant, constant_with_warmup "
+                          "or cosine_with_min_lr, not \"%s\"",
                           o->schedule_name);
     if (!sft_optim_from_name(&o->optim, o->optim_name))
         return tool_usage(FT_PROGRAM, "--optim is adamw_torch or adamw_8bit, not \"%s\"",
                           o->optim_name);
+    o->skip_nan = strcmp(o->on_nan_name, "skip") == 0;
+    if (!o->skip_nan && strcmp(o->on_nan_name, "stop") != 0)
+        return tool_usage(FT_PROGRAM, "--on-nan is stop or skip, not \"%s\"", o->on_nan_name);
     if (o->adapter_class && strcmp(o->adapter_class, "text") != 0 &&
         strcmp(o->adapter_class, "multimodal") != 0)
         return tool_usage(FT_PROGRAM, "--adapter-class is text or multimodal, not \"%s\"",
@@ -274,6 +314,8 @@ static int check_counts(const struct ft_options *o)
         {"save-steps", o->save_steps, 0},
         {"eval-steps", o->eval_steps, 0},
         {"warmup-steps", o->warmup_steps, 0},
+        {"save-total-limit", o->save_total_limit, 0},
+        {"early-stopping-patience", o->early_stopping_patience, 0},
     };
     for (size_t i = 0; i < sizeof counts / sizeof counts[0]; i++)
         if (counts[i].value < counts[i].least)
@@ -302,6 +344,10 @@ static int check_needed(const struct ft_options *o)
         return tool_usage(FT_PROGRAM,
                           "--init-adapter brings its own rank, alpha and modules: leave out "
                           "--lora-r, --lora-alpha, --use-rslora and --target-modules");
+    if (o->resume && o->overwrite_output_dir)
+        return tool_usage(FT_PROGRAM,
+                          "--resume goes on with what is there, --overwrite-output-dir replaces "
+                          "it: give one of them");
     if (o->grads && !o->adapter)
         return tool_usage(FT_PROGRAM, "--grads are an adapter's: give --adapter DIR");
     if (o->threads < 1 || o->threads > 1024)
@@ -345,6 +391,10 @@ int ft_options_read(struct ft_options *out, int argc, char **argv, struct sf_are
     out->lora_given = tool_was_given(&args, "lora-r") || tool_was_given(&args, "lora-alpha") ||
                       tool_was_given(&args, "use-rslora") ||
                       tool_was_given(&args, "target-modules");
+    status =
+        read_least_rate(out, tool_was_given(&args, "min-lr"), tool_was_given(&args, "min-lr-rate"));
+    if (status != TOOL_DONE)
+        return status;
     status = split_targets(&out->target_modules, arena);
     if (status == TOOL_DONE)
         status = add_operands(out, &args, arena);

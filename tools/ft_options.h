@@ -36,11 +36,17 @@ struct ft_options {
     bool use_rslora, lora_given; /* lora_given: some option of a new adapter */
     /* run */
     const char *output_dir;
-    bool overwrite_output_dir;
+    bool overwrite_output_dir, resume;
     int64_t train_batch, eval_batch, accumulation, max_steps, seed;
     double epochs, learning_rate, warmup_ratio;
+    double min_lr, min_lr_rate;
     int64_t profile;
     int64_t warmup_steps, eval_steps, save_steps, logging_steps;
+    int64_t save_total_limit, early_stopping_patience;
+    double early_stopping_threshold;
+    bool load_best;
+    const char *on_nan_name;
+    bool skip_nan;
     const char *schedule_name;
     enum sft_schedule_kind schedule;
     const char *optim_name;

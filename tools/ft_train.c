@@ -14,6 +14,7 @@ struct progress {
     bool terminal, line_open; /* line_open: the terminal's line is not ended */
     int64_t every;            /* a line every so many steps where there is no terminal */
     double started;
+    int64_t begun; /* steps of earlier sessions */
     const struct sft_backend *backend;
     const struct sf_map *map; /* that weights are read from while the run lasts; NULL: none */
 };
@@ -36,9 +37,11 @@ static void on_step(void *context, const struct sft_metrics_step *row, int64_t s
     struct progress *p = context;
     bool last = row->step == steps;
     char memory[TOOL_SIZE_TEXT];
-    if (!p->terminal && !last && row->step != 1 && (p->every < 1 || row->step % p->every != 0))
+    if (!p->terminal && !last && row->step != p->begun + 1 &&
+        (p->every < 1 || row->step % p->every != 0))
         return;
-    double left = (tool_now() - p->started) / (double)row->step * (double)(steps - row->step);
+    double left =
+        (tool_now() - p->started) / (double)(row->step - p->begun) * (double)(steps - row->step);
     fprintf(stderr, "%sstep %lld/%lld  loss %.4f  lr %.3g  %.0f tokens/s  %s  %lld:%02lld left%s",
             p->terminal ? "\r" : "", (long long)row->step, (long long)steps, row->loss,
             row->learning_rate, (double)row->tokens / row->seconds,
@@ -46,6 +49,12 @@ static void on_step(void *context, const struct sft_metrics_step *row, int64_t s
             p->terminal ? "\033[K" : "\n");
     p->line_open = p->terminal;
     fflush(stderr);
+}
+
+static void on_note(void *context, const char *text)
+{
+    end_line(context);
+    fprintf(stderr, "%s\n", text);
 }
 
 static int check_weights(void *context, struct sf_err *err)
@@ -108,6 +117,7 @@ struct sft_trainer_config ft_trainer_config(struct ft_model *model,
         .schedule = o->schedule,
         .learning_rate = o->learning_rate,
         .warmup_ratio = o->warmup_ratio,
+        .least_rate = o->min_lr_rate,
         .warmup_steps = o->warmup_steps,
         .beta1 = o->beta1,
         .beta2 = o->beta2,
@@ -116,6 +126,11 @@ struct sft_trainer_config ft_trainer_config(struct ft_model *model,
         .max_grad_norm = (float)o->max_grad_norm,
         .eval_steps = o->eval_steps,
         .save_steps = o->save_steps,
+        .save_total_limit = o->save_total_limit,
+        .load_best = o->load_best,
+        .early_stopping_patience = o->early_stopping_patience,
+        .early_stopping_threshold = o->early_stopping_threshold,
+        .skip_nan = o->skip_nan,
         .policy = policy,
         .exact_policy = o->recompute != SFT_RECOMPUTE_AUTO,
         .output = {.directory = o->output_dir,
@@ -124,18 +139,58 @@ struct sft_trainer_config ft_trainer_config(struct ft_model *model,
     };
 }
 
+/* What is written in a checkpoint beside the run: which bits a place gives. */
+static int describe_place(struct sft_facts *out, struct ft_model *m, struct sf_err *err)
+{
+    const struct sft_backend_info *info = sft_backend_info(m->backend);
+    *out = (struct sft_facts){0};
+    sft_facts_add(out, &m->arena, "device", "%s", info->name);
+    sft_facts_add(out, &m->arena, "library", "%s", info->library ? info->library : "unknown");
+    sft_facts_add(out, &m->arena, "scout", "%s", SCOUT_VERSION);
+    return out->failed ? sf_fail(err, SF_ENOMEM, "no memory to name this machine") : SF_OK;
+}
+
+static const char *identity_text(struct ft_model *m)
+{
+    const unsigned char *id = sf_map_info(m->map)->identity;
+    char *text = sf_arena_strdup(&m->arena, "0123456789abcdef0123456789abcdef");
+    for (int i = 0; text && i < 16; i++)
+        snprintf(text + 2 * i, 3, "%02x", id[i]);
+    return text;
+}
+
+static void report_losses(const struct sft_trainer_result *r)
+{
+    const struct sft_run_state *s = &r->state;
+    if (isnan(s->eval_before) || s->evaluated <= 0)
+        return;
+    printf("held-out loss %.5f -> %.5f\n", s->eval_before, s->eval_last);
+    if (r->result_step != s->step)
+        printf("the adapter is that of step %lld, the lowest: held-out loss %.5f\n",
+               (long long)r->result_step, s->best_loss);
+}
+
 static void report(const struct ft_options *o, const struct sft_trainer_result *r)
 {
+    const struct sft_run_state *s = &r->state;
     if (r->interrupted && !r->saved) {
         printf("interrupted before the first step; nothing was written\n");
         return;
     }
     printf("%s after %lld steps, %lld tokens in %.1f s: loss %.4f -> %.4f\n",
-           r->interrupted ? "interrupted" : "done", (long long)r->steps, (long long)r->tokens,
-           r->seconds, r->first_loss, r->last_loss);
-    if (!isnan(r->eval_before) && !isnan(r->eval_after))
-        printf("held-out loss %.5f -> %.5f\n", r->eval_before, r->eval_after);
+           r->interrupted ? "interrupted" : "done", (long long)s->step, (long long)r->tokens,
+           r->seconds, s->first_loss, s->last_loss);
+    if (r->stopped_early)
+        printf("ended early: %lld evaluations in a row brought no lower held-out loss\n",
+               (long long)s->worse);
+    if (s->skipped)
+        printf("%lld steps were skipped: their loss or gradient was no number\n",
+               (long long)s->skipped);
+    report_losses(r);
     printf("adapter in %s\n", o->output_dir);
+    if (r->interrupted)
+        printf("to go on from %s/checkpoint-%lld: the same command with --resume\n", o->output_dir,
+               (long long)r->checkpoint);
 }
 
 /* Sizes, and what is made again, before anything is loaded. */
@@ -167,6 +222,10 @@ static int run(struct ft_model *m, const struct ft_options *o, struct sft_traine
     struct sft_trainer_result result;
     tool_catch_signals();
     progress->started = tool_now();
+    progress->begun = sft_trainer_state(trainer)->step;
+    if (progress->begun > 0)
+        fprintf(stderr, "going on behind step %lld of %lld\n", (long long)progress->begun,
+                (long long)sft_trainer_steps(trainer));
     int code = sft_trainer_run(&result, trainer, m->image, err);
     end_line(progress);
     if (!code)
@@ -187,17 +246,25 @@ static int plan_and_run(struct ft_model *m, const struct ft_options *o,
                                 .map = m->ops->device ? NULL : m->map};
     struct sft_trainer_config config = ft_trainer_config(m, o, data, eval);
     struct sft_trainer *trainer = NULL;
+    struct sft_facts place;
     struct ft_fit fit;
+    config.model_identity = identity_text(m);
+    config.place = &place;
     config.on_step = on_step;
     config.on_eval = on_eval;
+    config.on_note = on_note;
     config.check_weights = check_weights;
     config.context = &progress;
     config.memory_used = memory_used;
     config.profile_steps = o->profile;
     config.interrupted = tool_interrupted;
-    int code = ft_fit_measure(&fit, m, o, err);
+    int code = describe_place(&place, m, err);
+    if (!code)
+        code = ft_fit_measure(&fit, m, o, err);
     if (!code)
         code = ft_fit_trainer(&trainer, &fit, &config, err);
+    if (!code && o->resume)
+        code = sft_trainer_resume(trainer, err);
     if (!code) {
         tell_plan(m, &fit, trainer);
         code = ft_model_load(m, o, err);
@@ -236,7 +303,10 @@ int ft_train(const struct ft_options *options, struct sf_err *err)
 {
     struct ft_model model = {0};
     bool ours = !sf_file_exists(options->output_dir);
-    int code = sft_checkpoint_prepare(options->output_dir, options->overwrite_output_dir, err);
+    enum sft_output_mode mode = options->resume                 ? SFT_OUTPUT_RESUME
+                                : options->overwrite_output_dir ? SFT_OUTPUT_OVERWRITE
+                                                                : SFT_OUTPUT_NEW;
+    int code = sft_checkpoint_prepare(options->output_dir, mode, err);
     if (code)
         return code;
     code = train(&model, options, err);

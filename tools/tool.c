@@ -14,7 +14,7 @@
 #include "libformat/base/json.h"
 #include "libformat/base/map_guard.h"
 
-enum { MAX_OPTIONS = 96, LARGEST_CONFIG = 1 << 20 };
+enum { MAX_OPTIONS = 160, LARGEST_CONFIG = 1 << 20 };
 
 /* One bit an option: was it given? Tools parse one command line a process. */
 static bool given[MAX_OPTIONS];

@@ -15,6 +15,7 @@ struct sft_backend {
     struct sk_ctx ctx;
     struct sft_backend_info info;
     bool planning;
+    char library[SK_LIBRARY_TEXT];
 #ifdef SCOUT_HAVE_CUDA
     char name[256];
     struct sk_device *device;
@@ -40,6 +41,8 @@ static int open_cpu(struct sft_backend *b, int threads, struct sf_err *err)
 {
     b->ops = sk_ops_cpu();
     b->info.name = "cpu";
+    b->info.library = b->library;
+    sk_cpu_library(b->library);
     return sk_cpu_start(&b->ctx, threads, err);
 }
 
@@ -82,7 +85,9 @@ static int open_cuda(struct sft_backend *b, enum sft_device_kind kind, int threa
     if (code)
         return code;
     memcpy(b->name, before.name, sizeof b->name);
+    sk_cuda_library(b->library, &b->ctx);
     b->info = (struct sft_backend_info){.name = b->name,
+                                        .library = b->library,
                                         .total_bytes = after.total_bytes,
                                         .free_bytes = after.free_bytes,
                                         .library_bytes = after.total_bytes - after.free_bytes,

@@ -20,6 +20,7 @@ bool sft_device_from_name(enum sft_device_kind *out, const char *name);
 
 struct sft_backend_info {
     const char *name;                 /* "NVIDIA H100 80GB HBM3", "cpu" */
+    const char *library;              /* whose products they are; NULL while planning */
     uint64_t total_bytes, free_bytes; /* of the device when it was opened; 0 on the CPU */
     uint64_t library_bytes;           /* taken of the device by then, the workspace included */
     uint64_t workspace_bytes;         /* device memory that the context was given: cuda_ctx.h */

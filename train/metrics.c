@@ -1,9 +1,11 @@
 #include "train/metrics.h"
 
 #include <math.h>
+#include <string.h>
 
 #include "libformat/base/append_file.h"
 #include "libformat/base/arena.h"
+#include "libformat/base/file.h"
 #include "libformat/base/json.h"
 #include "libformat/base/mem.h"
 
@@ -12,7 +14,35 @@ struct sft_metrics {
     struct sf_append_file *file;
 };
 
-int sft_metrics_open(struct sft_metrics **out, const char *path, struct sf_err *err)
+/* A file that begins with these rows is only cut. */
+static int put_back(struct sft_metrics *m, const struct sf_mapping *kept, struct sf_err *err)
+{
+    enum { LARGEST = 1 << 30 };
+    unsigned char *stands;
+    uint64_t bytes = sf_append_file_bytes(m->file);
+    int code = sf_append_file_read(&stands, m->file, &m->line, LARGEST, err);
+    if (code)
+        return code;
+    if (bytes >= kept->bytes && kept->bytes && memcmp(stands, kept->data, kept->bytes) == 0)
+        return sf_append_file_cut(m->file, kept->bytes, err);
+    code = sf_append_file_cut(m->file, 0, err);
+    return code ? code : sf_append_file_add(m->file, kept->data, kept->bytes, err);
+}
+
+static int take_rows(struct sft_metrics *m, const char *kept, struct sf_err *err)
+{
+    struct sf_mapping rows;
+    int code = sf_map_file(&rows, kept, err);
+    if (code)
+        return code;
+    code = put_back(m, &rows, err);
+    sf_unmap(&rows);
+    sf_arena_reset(&m->line);
+    return code;
+}
+
+int sft_metrics_open(struct sft_metrics **out, const char *path, const char *kept,
+                     struct sf_err *err)
 {
     void *memory;
     int code = sf_alloc_for(&memory, sizeof(struct sft_metrics), "metrics", err);
@@ -21,7 +51,7 @@ int sft_metrics_open(struct sft_metrics **out, const char *path, struct sf_err *
     struct sft_metrics *m = memory;
     code = sf_append_file_open(&m->file, path, err);
     if (!code)
-        code = sf_append_file_cut(m->file, 0, err);
+        code = kept ? take_rows(m, kept, err) : sf_append_file_cut(m->file, 0, err);
     if (code)
         sft_metrics_close(m);
     else

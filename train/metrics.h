@@ -28,8 +28,10 @@ struct sft_metrics_eval {
 
 struct sft_metrics; /* owns the file */
 
-/* Replaces what stood at `path`. */
-int sft_metrics_open(struct sft_metrics **out, const char *path, struct sf_err *err);
+/* Replaces what stood at `path` by the rows of the file `kept` (NULL: by none) and holds it: one
+ * process at a time, SF_EACCES. */
+int sft_metrics_open(struct sft_metrics **out, const char *path, const char *kept,
+                     struct sf_err *err);
 int sft_metrics_step(struct sft_metrics *metrics, const struct sft_metrics_step *row,
                      struct sf_err *err);
 int sft_metrics_eval(struct sft_metrics *metrics, const struct sft_metrics_eval *row,

@@ -8,6 +8,7 @@ static const char *const names[] = {
     [SFT_SCHEDULE_COSINE] = "cosine",
     [SFT_SCHEDULE_CONSTANT] = "constant",
     [SFT_SCHEDULE_CONSTANT_WITH_WARMUP] = "constant_with_warmup",
+    [SFT_SCHEDULE_COSINE_WITH_MIN_LR] = "cosine_with_min_lr",
 };
 enum { KINDS = sizeof names / sizeof names[0] };
 
@@ -33,9 +34,14 @@ static double share(int64_t a, int64_t b)
     return (double)a / (double)(b > 1 ? b : 1);
 }
 
-static double factor(const struct sft_schedule *s, int64_t step)
+static double half_cosine(const struct sft_schedule *s, int64_t step)
 {
     const double pi = 3.14159265358979323846;
+    return 0.5 * (1 + cos(pi * share(step - s->warmup, s->steps - s->warmup)));
+}
+
+static double factor(const struct sft_schedule *s, int64_t step)
+{
     if (s->kind == SFT_SCHEDULE_CONSTANT)
         return 1;
     if (step < s->warmup)
@@ -43,7 +49,9 @@ static double factor(const struct sft_schedule *s, int64_t step)
     if (s->kind == SFT_SCHEDULE_CONSTANT_WITH_WARMUP)
         return 1;
     if (s->kind == SFT_SCHEDULE_COSINE)
-        return fmax(0, 0.5 * (1 + cos(pi * share(step - s->warmup, s->steps - s->warmup))));
+        return fmax(0, half_cosine(s, step));
+    if (s->kind == SFT_SCHEDULE_COSINE_WITH_MIN_LR)
+        return fmax(0, half_cosine(s, step) * (1 - s->least) + s->least);
     return fmax(0, share(s->steps - step, s->steps - s->warmup));
 }
 

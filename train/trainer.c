@@ -3,11 +3,12 @@
 #include <math.h>
 
 #include "libformat/base/clock.h"
-#include "libformat/base/file.h"
 #include "libformat/base/mem.h"
 #include "train/row_order.h"
+#include "train/run_facts.h"
 
 struct sft_trainer {
+    struct sf_arena arena; /* facts, paths */
     struct sft_trainer_config config;
     struct sft_program program[2 * SFT_FORM_PROGRAMS];
     struct sft_batches train, eval;
@@ -16,7 +17,10 @@ struct sft_trainer {
     int64_t epoch_batches, epoch_steps; /* of a whole epoch */
     int64_t *order;                     /* of the rows, in the epoch at hand */
     int64_t ordered_epoch;              /* which that is; -1: none yet */
-    struct sft_metrics *metrics;
+    struct sft_run_state state;
+    struct sft_facts facts;  /* of the run */
+    const char *resume_from; /* a checkpoint; NULL: a new run */
+    struct sft_run_output output;
 };
 
 static int64_t divide_up(int64_t a, int64_t b)
@@ -25,6 +29,18 @@ static int64_t divide_up(int64_t a, int64_t b)
 }
 
 /* ---- opening ---- */
+
+static int check_stopping(const struct sft_trainer_config *c, struct sf_err *err)
+{
+    if (c->early_stopping_patience < 0 || !(c->early_stopping_threshold >= 0))
+        return sf_fail(err, SF_EINVAL, "early stopping: patience %lld, threshold %g",
+                       (long long)c->early_stopping_patience, c->early_stopping_threshold);
+    if ((c->load_best || c->early_stopping_patience) && (!c->eval || c->eval_steps == 0))
+        return sf_fail(err, SF_EINVAL,
+                       "the best adapter and early stopping go by held-out losses on the way: they "
+                       "need held-out data and a number of steps between evaluations");
+    return SF_OK;
+}
 
 static int check_figures(const struct sft_trainer_config *c, struct sf_err *err)
 {
@@ -36,6 +52,9 @@ static int check_figures(const struct sft_trainer_config *c, struct sf_err *err)
     if (!(c->learning_rate > 0 && isfinite(c->learning_rate)))
         return sf_fail(err, SF_EINVAL, "the learning rate is %g; nothing would be learned",
                        c->learning_rate);
+    if (!(c->least_rate >= 0 && c->least_rate <= 1))
+        return sf_fail(err, SF_EINVAL, "the lowest learning rate is %g of the highest",
+                       c->least_rate);
     if (!(c->warmup_ratio >= 0 && c->warmup_ratio <= 1) || c->warmup_steps < 0)
         return sf_fail(err, SF_EINVAL, "a warm-up of %lld steps, or of %g of all",
                        (long long)c->warmup_steps, c->warmup_ratio);
@@ -45,10 +64,12 @@ static int check_figures(const struct sft_trainer_config *c, struct sf_err *err)
     if (!(c->epsilon > 0) || !(c->weight_decay >= 0) || !(c->max_grad_norm >= 0))
         return sf_fail(err, SF_EINVAL, "epsilon %g, weight decay %g, greatest gradient norm %g",
                        c->epsilon, c->weight_decay, (double)c->max_grad_norm);
-    if (c->eval_steps < 0 || c->save_steps < 0)
-        return sf_fail(err, SF_EINVAL, "evaluating every %lld steps, saving every %lld",
-                       (long long)c->eval_steps, (long long)c->save_steps);
-    return SF_OK;
+    if (c->eval_steps < 0 || c->save_steps < 0 || c->save_total_limit < 0)
+        return sf_fail(err, SF_EINVAL,
+                       "evaluating every %lld steps, saving every %lld, keeping %lld checkpoints",
+                       (long long)c->eval_steps, (long long)c->save_steps,
+                       (long long)c->save_total_limit);
+    return check_stopping(c, err);
 }
 
 /* Trainer's count: an epoch's last step takes what is left; whole steps of fractions of epochs. */
@@ -60,7 +81,11 @@ static void count_steps(struct sft_trainer *t)
     int64_t steps = c->max_steps;
     if (steps == 0)
         steps = (int64_t)ceil(c->epochs * (double)t->epoch_steps);
-    t->schedule = (struct sft_schedule){c->schedule, c->learning_rate, steps, c->warmup_steps};
+    t->schedule = (struct sft_schedule){.kind = c->schedule,
+                                        .rate = c->learning_rate,
+                                        .steps = steps,
+                                        .warmup = c->warmup_steps,
+                                        .least = c->least_rate};
     if (c->warmup_steps == 0)
         t->schedule.warmup = sft_schedule_warmup(c->warmup_ratio, steps);
 }
@@ -122,6 +147,8 @@ int sft_trainer_open(struct sft_trainer **out, const struct sft_trainer_config *
     t->config = *config;
     t->config.output.spec = config->spec;
     t->ordered_epoch = -1;
+    t->state = sft_run_state_new();
+    t->output.saved = -1;
     if (config->train_batch < 1)
         code =
             sf_fail(err, SF_EINVAL, "a micro-batch of %lld rows", (long long)config->train_batch);
@@ -131,6 +158,8 @@ int sft_trainer_open(struct sft_trainer **out, const struct sft_trainer_config *
     }
     if (!code)
         code = open_step(t, err);
+    if (!code)
+        code = sft_run_facts(&t->facts, &t->arena, &t->config, &t->schedule, err);
     if (code)
         sft_trainer_close(t);
     else
@@ -145,7 +174,8 @@ void sft_trainer_close(struct sft_trainer *trainer)
     sft_step_close(trainer->step);
     sft_batches_free(&trainer->train);
     sft_batches_free(&trainer->eval);
-    sft_metrics_close(trainer->metrics);
+    sft_run_output_close(&trainer->output);
+    sf_arena_free(&trainer->arena);
     sf_free(trainer->order);
     sf_free(trainer);
 }
@@ -238,11 +268,76 @@ static int learn(struct sft_metrics_step *row, struct sft_trainer *t, int64_t st
     return code ? sf_err_prefix(err, "step %lld", (long long)(step + 1)) : SF_OK;
 }
 
-/* ---- a run ---- */
+/* ---- going on ---- */
 
-static int evaluate(double *out, struct sft_trainer *t, int64_t done, struct sf_err *err)
+static void note(struct sft_trainer *t, const char *text)
+{
+    if (t->config.on_note && text)
+        t->config.on_note(t->config.context, text);
+}
+
+static void note_checkpoint(void *context, const char *text)
+{
+    note(context, text);
+}
+
+static int compare_run(struct sft_trainer *t, const struct sft_resume_record *record,
+                       struct sf_err *err)
+{
+    static const struct sft_facts nowhere;
+    const struct sft_facts *place = t->config.place ? t->config.place : &nowhere;
+    const char *differs = sft_facts_differences(&t->arena, &record->run, &t->facts);
+    if (differs)
+        return sf_fail(err, SF_EINVAL, "%s is of another run: %s", t->resume_from, differs);
+    differs = sft_facts_differences(&t->arena, &record->place, place);
+    if (differs)
+        note(t, sf_arena_printf(&t->arena,
+                                "%s was written elsewhere (%s): the run goes on, but not bit for "
+                                "bit as if it had never been stopped",
+                                t->resume_from, differs));
+    return SF_OK;
+}
+
+int sft_trainer_resume(struct sft_trainer *trainer, struct sf_err *err)
+{
+    struct sft_trainer *t = trainer;
+    struct sft_resume_record record;
+    const char *directory = t->config.output.directory;
+    int code = sft_checkpoint_newest(&record, &t->resume_from, &t->arena, directory,
+                                     note_checkpoint, t, err);
+    if (!code && !t->resume_from)
+        note(t, sf_arena_printf(&t->arena, "%s: no checkpoint yet; the run begins at its beginning",
+                                directory));
+    if (code || !t->resume_from)
+        return code;
+    code = compare_run(t, &record, err);
+    t->state = record.state;
+    return code;
+}
+
+const struct sft_run_state *sft_trainer_state(const struct sft_trainer *trainer)
+{
+    return &trainer->state;
+}
+
+static int begin(struct sft_trainer *t, const struct sft_image *image, struct sf_err *err)
 {
     const struct sft_trainer_config *c = &t->config;
+    int code = sft_step_allocate(t->step, image, err);
+    if (!code)
+        code = sft_run_output_open(&t->output, &c->output, c->save_total_limit, t->resume_from,
+                                   t->state.step, err);
+    if (!code && t->resume_from)
+        code = sft_checkpoint_load(c->lora, &t->output.where, t->resume_from, err);
+    return code;
+}
+
+/* ---- a run ---- */
+
+static int evaluate(struct sft_trainer *t, struct sf_err *err)
+{
+    const struct sft_trainer_config *c = &t->config;
+    int64_t done = t->state.step;
     struct sft_loss loss;
     double started = sf_clock_seconds();
     int code = sft_evaluate(&loss, t->step, &t->eval, c->interrupted, err);
@@ -250,18 +345,37 @@ static int evaluate(double *out, struct sft_trainer *t, int64_t done, struct sf_
         code = check_weights(t, err);
     if (code)
         return code;
-    *out = loss.sum / (double)loss.targets;
     struct sft_metrics_eval row = {.step = done,
                                    .epoch = (double)done / (double)t->epoch_steps,
-                                   .loss = *out,
+                                   .loss = loss.sum / (double)loss.targets,
                                    .targets = loss.targets,
                                    .seconds = sf_clock_seconds() - started};
-    if (!isfinite(*out))
+    if (!isfinite(row.loss))
         return sf_fail(err, SF_ENUMERIC, "the held-out loss after step %lld is %g", (long long)done,
-                       *out);
+                       row.loss);
     if (c->on_eval)
         c->on_eval(c->context, &row, t->schedule.steps);
-    return sft_metrics_eval(t->metrics, &row, err);
+    code = sft_metrics_eval(t->output.metrics, &row, err);
+    if (!code)
+        sft_run_state_evaluated(&t->state, row.loss, c->early_stopping_threshold);
+    return code;
+}
+
+static int saved(struct sft_trainer *t, struct sf_err *err)
+{
+    const struct sft_trainer_config *c = &t->config;
+    return c->on_save ? c->on_save(c->context, &t->state, err) : SF_OK;
+}
+
+static int save(struct sft_trainer *t, struct sf_err *err)
+{
+    struct sft_resume_record record = {.state = t->state, .run = t->facts};
+    if (t->config.place)
+        record.place = *t->config.place;
+    if (t->output.saved == t->state.step)
+        return SF_OK;
+    int code = sft_run_output_save(&t->output, t->config.lora, &record, err);
+    return code ? code : saved(t, err);
 }
 
 static bool every(int64_t interval, int64_t done)
@@ -269,72 +383,113 @@ static bool every(int64_t interval, int64_t done)
     return interval > 0 && done % interval == 0;
 }
 
-static int after_step(struct sft_trainer_result *out, struct sft_trainer *t,
-                      const struct sft_metrics_step *row, struct sf_err *err)
+static bool stopped_early(const struct sft_trainer *t)
+{
+    int64_t patience = t->config.early_stopping_patience;
+    return patience > 0 && t->state.worse >= patience;
+}
+
+static bool is_last(const struct sft_trainer *t)
+{
+    return t->state.step >= t->schedule.steps || stopped_early(t);
+}
+
+static bool evaluation_is_due(const struct sft_trainer *t)
+{
+    const struct sft_run_state *s = &t->state;
+    if (!t->config.eval || s->evaluated == s->step)
+        return false;
+    return s->step == 0 || is_last(t) || every(t->config.eval_steps, s->step);
+}
+
+static bool save_is_due(const struct sft_trainer *t)
+{
+    const struct sft_run_state *s = &t->state;
+    bool best = t->config.load_best && s->best_step == s->step;
+    if (s->step == 0)
+        return false;
+    return best || every(t->config.save_steps, s->step) || (t->config.save_steps && is_last(t));
+}
+
+/* What the step that was just done brings with it; or, in a run that goes on, what is left of that. */
+static int after_step(struct sft_trainer *t, struct sf_err *err)
+{
+    int code = evaluation_is_due(t) ? evaluate(t, err) : SF_OK;
+    return code || !save_is_due(t) ? code : save(t, err);
+}
+
+static int count_step(struct sft_trainer *t, const struct sft_metrics_step *row, struct sf_err *err)
 {
     const struct sft_trainer_config *c = &t->config;
-    int64_t done = row->step;
-    out->steps = done;
-    out->tokens += row->tokens;
-    out->last_loss = row->loss;
-    if (done == 1)
-        out->first_loss = row->loss;
+    struct sft_run_state *s = &t->state;
+    s->step = row->step;
+    s->tokens += row->tokens;
+    s->last_loss = row->loss;
+    if (row->step == 1)
+        s->first_loss = row->loss;
     if (c->on_step)
         c->on_step(c->context, row, t->schedule.steps);
-    int code = sft_metrics_step(t->metrics, row, err);
-    if (!code && every(c->save_steps, done))
-        code = sft_checkpoint_write(&c->output, c->lora, done, err);
-    if (!code && c->eval && every(c->eval_steps, done) && done < t->schedule.steps)
-        code = evaluate(&out->eval_after, t, done, err);
-    return code;
+    return sft_metrics_step(t->output.metrics, row, err);
 }
 
-static bool stopped(const struct sft_trainer *t)
+static int profile(struct sft_trainer *t, int64_t in_session, struct sf_err *err)
 {
-    return t->config.interrupted && t->config.interrupted();
+    int64_t steps = t->config.profile_steps;
+    if (steps && in_session == 1 + steps)
+        sft_step_profile_end(t->step);
+    return steps && in_session == 1 ? sft_step_profile(t->step, err) : SF_OK;
 }
 
-static int run_steps(struct sft_trainer_result *out, struct sft_trainer *t, struct sf_err *err)
+static int run_steps(struct sft_trainer *t, struct sf_err *err)
 {
+    const struct sft_trainer_config *c = &t->config;
     struct sft_metrics_step row;
-    int code = SF_OK;
-    if (t->config.eval)
-        code = evaluate(&out->eval_before, t, 0, err);
-    while (!code && out->steps < t->schedule.steps) {
-        if (stopped(t))
+    int64_t begun = t->state.step;
+    int code;
+    while (!(code = after_step(t, err)) && !is_last(t)) {
+        if (c->interrupted && c->interrupted())
             return sf_fail(err, SF_EINTERRUPTED, "stopped");
-        if (t->config.profile_steps && out->steps == 1)
-            code = sft_step_profile(t->step, err);
-        if (t->config.profile_steps && out->steps == 1 + t->config.profile_steps)
-            sft_step_profile_end(t->step);
+        code = profile(t, t->state.step - begun, err);
         if (!code)
-            code = learn(&row, t, out->steps, err);
+            code = learn(&row, t, t->state.step, err);
         if (!code)
-            code = after_step(out, t, &row, err);
+            code = count_step(t, &row, err);
+        if (code)
+            return code;
     }
     return code;
 }
 
-/* The adapter is written before the last evaluation: an interruption there loses nothing. */
-static int finish(struct sft_trainer_result *out, struct sft_trainer *t, struct sf_err *err)
+static int take_best(struct sft_trainer_result *out, struct sft_trainer *t, struct sf_err *err)
 {
-    int code = sft_checkpoint_write(&t->config.output, t->config.lora, 0, err);
-    if (code)
-        return code;
-    out->saved = true;
-    if (t->config.eval && !out->interrupted)
-        code = evaluate(&out->eval_after, t, out->steps, err);
+    int64_t best = t->state.best_step;
+    bool found = true;
+    if (!t->config.load_best || best < 0 || best == t->state.step || out->interrupted)
+        return SF_OK;
+    int code = sft_run_output_load_best(&found, &t->output, t->config.lora, best, err);
+    if (!code && !found)
+        note(t, sf_arena_printf(&t->arena,
+                                "checkpoint-%lld, the best, is gone or damaged: the result is the "
+                                "last step's adapter",
+                                (long long)best));
+    else if (!code)
+        out->result_step = best;
     return code;
 }
 
-static int open_metrics(struct sft_trainer *t, struct sf_err *err)
+/* A run that is stopped leaves a checkpoint to go on from, and the adapter as it stands. */
+static int finish(struct sft_trainer_result *out, struct sft_trainer *t, struct sf_err *err)
 {
-    struct sf_arena arena = {0};
-    char *path = sf_path_join(&arena, t->config.output.directory, "metrics.jsonl");
-    int code = path ? sft_metrics_open(&t->metrics, path, err)
-                    : sf_fail(err, SF_ENOMEM, "no memory for a path");
-    sf_arena_free(&arena);
-    return code;
+    int code = out->interrupted ? save(t, err) : SF_OK;
+    out->result_step = t->state.step;
+    if (!code)
+        code = take_best(out, t, err);
+    if (!code)
+        code = sft_run_output_finish(&t->output, t->config.lora, err);
+    if (code)
+        return code;
+    out->saved = true;
+    return saved(t, err);
 }
 
 struct sft_policy sft_trainer_policy(const struct sft_trainer *trainer)
@@ -346,22 +501,21 @@ int sft_trainer_run(struct sft_trainer_result *out, struct sft_trainer *trainer,
                     const struct sft_image *image, struct sf_err *err)
 {
     double started = sf_clock_seconds();
-    *out = (struct sft_trainer_result){.eval_before = NAN, .eval_after = NAN};
-    int code = sft_step_allocate(trainer->step, image, err);
+    int64_t tokens = trainer->state.tokens;
+    *out = (struct sft_trainer_result){.begun = trainer->state.step};
+    int code = begin(trainer, image, err);
     if (!code)
-        code = open_metrics(trainer, err);
-    if (!code)
-        code = run_steps(out, trainer, err);
+        code = run_steps(trainer, err);
     if (code == SF_EINTERRUPTED) {
         out->interrupted = true;
         code = SF_OK;
     }
-    if (!code && out->steps > 0)
+    if (!code && trainer->state.step > 0)
         code = finish(out, trainer, err);
-    if (code == SF_EINTERRUPTED) {
-        out->interrupted = true;
-        code = SF_OK;
-    }
+    out->state = trainer->state;
+    out->stopped_early = stopped_early(trainer) && trainer->state.step < trainer->schedule.steps;
+    out->checkpoint = trainer->output.saved;
+    out->tokens = trainer->state.tokens - tokens;
     out->seconds = sf_clock_seconds() - started;
     return code;
 }

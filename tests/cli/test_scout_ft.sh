@@ -134,8 +134,30 @@ for signal in INT TERM; do
     kill -s "$signal" $child
     wait $child || fail "SIG$signal: exit status $?"
     has out '^interrupted after [0-9]+ steps'
+    has out "^to go on from stop-$signal/checkpoint-[0-9]+: the same command with --resume$"
     [ -s "stop-$signal/adapter_model.safetensors" ] || fail "SIG$signal: nothing was saved"
 done
+
+# ---- going on: tests/cli/test_resume.sh has the kills; here, what is said and refused ----
+going="--data train.txt --max-steps 4 --learning-rate 2e-3"
+refused 1 'checkpoint-[0-9]+ is of another run: learning-rate was 5e-05, is 0.002; steps was 100000, is 4' train $small $going --output-dir stop-INT --resume
+refused 1 'a: there is an adapter already' train $small $going --output-dir a
+runs train $small $going --eval-data held-out.txt --eval-steps 2 --output-dir a --resume
+has err '^going on behind step 4 of 4$'
+has out '^done after 4 steps, 0 tokens'
+rm -rf gone && runs train $small $going --output-dir gone --resume --save-steps 2 --save-total-limit 1
+has err '^gone: no checkpoint yet; the run begins at its beginning$'
+[ -e gone/checkpoint-2 ] && fail "--save-total-limit 1 keeps two"
+printf x >>gone/checkpoint-4/optimizer.bin
+refused 1 'gone: none of its 1 checkpoints is whole' train $small $going --output-dir gone --resume
+has err 'checkpoint-4 is not whole and is passed over: .*optimizer.bin: [0-9]+ bytes, not the [0-9]+ that were written'
+refused 2 'give one of them' train $small $going --output-dir gone --resume --overwrite-output-dir
+refused 1 'need held-out data' train $small $going --output-dir new --load-best-model-at-end
+refused 2 'on-nan is stop or skip' train $small $going --output-dir new --on-nan go
+refused 2 'needs --min-lr' train $small $going --output-dir new --lr-scheduler-type cosine_with_min_lr
+refused 2 'belong to --lr-scheduler-type' train $small $going --output-dir new --min-lr 1e-6
+runs train $small $going --output-dir least --lr-scheduler-type cosine_with_min_lr --min-lr 1e-3
+has least/metrics.jsonl '"step": 3, .*"learning_rate": 0.0015'
 
 # ---- probe ----
 inputs=$golden/llama4-tiny/scout/base.safetensors

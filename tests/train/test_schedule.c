@@ -8,6 +8,7 @@
 #include "libformat/base/file.h"
 #include "libformat/base/json.h"
 #include "train/row_order.h"
+#include "train/run_state.h"
 #include "train/schedule.h"
 
 START_TEST(cosine_as_recorded)
@@ -32,6 +33,109 @@ START_TEST(cosine_as_recorded)
     ck_assert_int_eq(step, 100);
     sf_json_free(root);
     sf_arena_free(&arena);
+}
+END_TEST
+
+/* ---- against transformers, by tests/golden/schedule ---- */
+
+static struct sf_json *root;
+static struct sf_arena arena;
+
+static void open_golden(void)
+{
+    struct sf_err err = {0};
+    char *text;
+    uint64_t bytes;
+    const char *path = scout_source_path("tests/golden/schedule/schedule.json");
+    assert_ok(sf_read_file(&text, &bytes, &arena, path, 1 << 20, &err), err);
+    assert_ok(sf_json_parse(&root, text, bytes, &err), err);
+}
+
+static void close_golden(void)
+{
+    sf_json_free(root);
+    sf_arena_free(&arena);
+}
+
+static double number(const struct sf_json *object, const char *key)
+{
+    struct sf_err err = {0};
+    double value;
+    assert_ok(sf_json_as_double(&value, sf_json_get(object, key), key, &err), err);
+    return value;
+}
+
+static struct sft_schedule schedule_of(const struct sf_json *c)
+{
+    struct sf_err err = {0};
+    const char *kind;
+    struct sft_schedule s = {.rate = number(c, "rate"),
+                             .steps = (int64_t)number(c, "steps"),
+                             .warmup = (int64_t)number(c, "warmup")};
+    assert_ok(sf_json_as_string(&kind, sf_json_get(c, "kind"), "kind", &err), err);
+    ck_assert(sft_schedule_from_name(&s.kind, kind));
+    if (sf_json_get(c, "min_lr"))
+        s.least = number(c, "min_lr") / s.rate;
+    if (sf_json_get(c, "min_lr_rate"))
+        s.least = number(c, "min_lr_rate");
+    return s;
+}
+
+START_TEST(rates_as_transformers)
+{
+    int64_t kinds = 0, checked = 0;
+    for (const struct sf_json *c = sf_json_first(sf_json_get(root, "rates")); c;
+         c = sf_json_next(c)) {
+        struct sft_schedule s = schedule_of(c);
+        int64_t step = 0;
+        kinds |= 1 << s.kind;
+        for (const struct sf_json *r = sf_json_first(sf_json_get(c, "rates")); r;
+             r = sf_json_next(r), step++, checked++) {
+            struct sf_err err = {0};
+            double want;
+            assert_ok(sf_json_as_double(&want, r, "rate", &err), err);
+            ck_assert_double_eq_tol(sft_schedule_rate(&s, step), want, 4e-16 * s.rate);
+        }
+        ck_assert_int_eq(step, s.steps + 2);
+    }
+    ck_assert_int_eq(kinds, (1 << (SFT_SCHEDULE_COSINE_WITH_MIN_LR + 1)) - 1);
+    ck_assert_int_gt(checked, 150);
+}
+END_TEST
+
+START_TEST(warmup_as_transformers)
+{
+    int64_t checked = 0;
+    for (const struct sf_json *c = sf_json_first(sf_json_get(root, "warmup")); c;
+         c = sf_json_next(c), checked++)
+        ck_assert_int_eq(sft_schedule_warmup(number(c, "ratio"), (int64_t)number(c, "steps")),
+                         (int64_t)number(c, "warmup"));
+    ck_assert_int_eq(checked, 5);
+}
+END_TEST
+
+START_TEST(stopping_as_transformers)
+{
+    int64_t stops = 0;
+    for (const struct sf_json *c = sf_json_first(sf_json_get(root, "stopping")); c;
+         c = sf_json_next(c)) {
+        struct sft_run_state s = sft_run_state_new();
+        bool stopped = false;
+        for (const struct sf_json *e = sf_json_first(sf_json_get(c, "evaluations")); e;
+             e = sf_json_next(e)) {
+            struct sf_err err = {0};
+            bool stop;
+            s.step++;
+            sft_run_state_evaluated(&s, number(e, "loss"), number(c, "threshold"));
+            ck_assert_int_eq(s.worse, (int64_t)number(e, "worse"));
+            ck_assert_int_eq(s.best_step, (int64_t)number(e, "best"));
+            assert_ok(sf_json_as_bool(&stop, sf_json_get(e, "stop"), "stop", &err), err);
+            stopped |= (double)s.worse >= number(c, "patience");
+            ck_assert_int_eq(stopped, stop);
+        }
+        stops += stopped;
+    }
+    ck_assert_int_ge(stops, 2);
 }
 END_TEST
 
@@ -65,7 +169,7 @@ END_TEST
 START_TEST(names_and_warmup)
 {
     enum sft_schedule_kind kind;
-    for (int i = SFT_SCHEDULE_LINEAR; i <= SFT_SCHEDULE_CONSTANT_WITH_WARMUP; i++) {
+    for (int i = SFT_SCHEDULE_LINEAR; i <= SFT_SCHEDULE_COSINE_WITH_MIN_LR; i++) {
         ck_assert(sft_schedule_from_name(&kind, sft_schedule_name((enum sft_schedule_kind)i)));
         ck_assert_int_eq(kind, i);
     }
@@ -125,6 +229,12 @@ static Suite *make_suite(void)
     tcase_add_test(tc, names_and_warmup);
     tcase_add_test(tc, an_order_has_every_row_once);
     tcase_add_test(tc, orders_are_equally_likely);
+    suite_add_tcase(suite, tc);
+    tc = tcase_create("transformers");
+    tcase_add_checked_fixture(tc, open_golden, close_golden);
+    tcase_add_test(tc, rates_as_transformers);
+    tcase_add_test(tc, warmup_as_transformers);
+    tcase_add_test(tc, stopping_as_transformers);
     suite_add_tcase(suite, tc);
     return suite;
 }

@@ -22,39 +22,11 @@ static struct {
     double eval_loss;
 } seen;
 
-/* Rows of lengths 3, 4, ... 12 with tokens of their own, some targets ignored. */
-static void open_rows(struct sft_dataset *out, const char *name, int rows, uint64_t seed)
-{
-    struct sft_dataset_config config = {.files = 1, .vocabulary = 96, .max_length = 64};
-    struct scout_random random = {seed};
-    struct sf_json_writer w;
-    const char *path = scout_scratch_path(name);
-    char *text = sf_arena_strdup(&t.arena, "");
-    for (int row = 0; row < rows; row++) {
-        char *line;
-        sf_json_write_begin(&w, &t.arena, 0);
-        sf_json_write_object(&w, NULL);
-        for (int labels = 0; labels < 2; labels++) {
-            sf_json_write_array(&w, labels ? "labels" : "input_ids");
-            for (int i = 0; i < 3 + row; i++)
-                sf_json_write_int(
-                    &w, NULL, labels && i % 4 == 2 ? -100 : (int)(scout_random_u64(&random) % 96));
-            sf_json_write_end(&w, ']');
-        }
-        sf_json_write_end(&w, '}');
-        assert_ok(sf_json_write_finish(&line, NULL, &w, &err), err);
-        text = sf_arena_printf(&t.arena, "%s%s\n", text, line);
-    }
-    assert_ok(sf_write_file(path, text, strlen(text), &err), err);
-    config.file = &path;
-    assert_ok(sft_dataset_open(out, &config, &err), err);
-}
-
 static void setup(void)
 {
     tiny_open(&t, 1);
-    open_rows(&data, "data.jsonl", ROWS, 1);
-    open_rows(&eval, "eval.jsonl", 5, 2);
+    tiny_rows(&data, &t, "data.jsonl", ROWS, 1);
+    tiny_rows(&eval, &t, "eval.jsonl", 5, 2);
     start = sf_arena_array(&t.arena, (uint64_t)t.lora.count, sizeof *start);
     memcpy(start, t.lora.parameters, (size_t)t.lora.count * sizeof *start);
 }
@@ -112,7 +84,7 @@ static int try_run(struct sft_trainer_result *out, const struct sft_trainer_conf
     memcpy(t.lora.parameters, start, (size_t)t.lora.count * sizeof *start);
     memset(sft_lora_state(&t.lora, SFT_LORA_M), 0, (size_t)t.lora.count * sizeof(float));
     memset(sft_lora_state(&t.lora, SFT_LORA_V), 0, (size_t)t.lora.count * sizeof(float));
-    assert_ok(sft_checkpoint_prepare(c->output.directory, true, &err), err);
+    assert_ok(sft_checkpoint_prepare(c->output.directory, SFT_OUTPUT_OVERWRITE, &err), err);
     int code = sft_trainer_open(&trainer, c, &err);
     if (code)
         return code;
@@ -144,13 +116,13 @@ START_TEST(an_epochs_last_step_takes_what_is_left)
     c.epochs = 1.5;
     struct sft_trainer_result r = run(&c);
     /* rows of 3..12 tokens: 8 rows, then 2; half an epoch more is one step */
-    ck_assert_int_eq(r.steps, 3);
+    ck_assert_int_eq(r.state.step, 3);
     ck_assert_int_eq(seen.step[0].tokens, 3 + 4 + 5 + 6 + 7 + 8 + 9 + 10);
     ck_assert_int_eq(seen.step[1].tokens, 11 + 12);
     ck_assert_int_eq(seen.step[2].tokens, seen.step[0].tokens);
     ck_assert_double_eq(seen.step[1].epoch, 1);
     c.max_steps = 5;
-    ck_assert_int_eq(run(&c).steps, 5);
+    ck_assert_int_eq(run(&c).state.step, 5);
 }
 END_TEST
 
@@ -211,10 +183,10 @@ START_TEST(it_learns_and_recomputing_changes_nothing)
     c.max_steps = 40;
     c.learning_rate = 1e-2;
     struct sft_trainer_result kept = run(&c);
-    ck_assert_double_lt(kept.last_loss, 0.8 * kept.first_loss);
+    ck_assert_double_lt(kept.state.last_loss, 0.8 * kept.state.first_loss);
     c.policy = sft_policy_of(SFT_RECOMPUTE_FULL, t.spec.layers);
     struct sft_trainer_result again = run(&c);
-    ck_assert_double_eq(again.last_loss, kept.last_loss);
+    ck_assert_double_eq(again.state.last_loss, kept.state.last_loss);
 }
 END_TEST
 
@@ -276,11 +248,12 @@ START_TEST(metrics_and_checkpoints_come_when_due)
     }
     ck_assert_int_eq(lines, 9);
     ck_assert_int_eq(seen.evals, 4);
-    ck_assert_double_eq(r.eval_after, seen.eval_loss);
-    ck_assert_double_ne(r.eval_before, r.eval_after);
+    ck_assert_double_eq(r.state.eval_last, seen.eval_loss);
+    ck_assert_double_ne(r.state.eval_before, r.state.eval_last);
     ck_assert(exists("checkpoint-2/adapter_model.safetensors"));
     ck_assert(exists("checkpoint-4/adapter_config.json"));
-    ck_assert(!exists("checkpoint-5"));
+    ck_assert(exists("checkpoint-5/resume.json")); /* the last step's, whatever it is */
+    ck_assert(!exists("checkpoint-3"));
     ck_assert(r.saved && exists("adapter_model.safetensors"));
 }
 END_TEST
@@ -308,7 +281,7 @@ START_TEST(evaluation_does_not_depend_on_batches)
         struct sft_trainer_config c = config();
         c.eval = &eval;
         c.eval_batch = rows;
-        loss[rows - 1] = run(&c).eval_before;
+        loss[rows - 1] = run(&c).state.eval_before;
     }
     ck_assert_double_eq_tol(loss[1], loss[0], 1e-6);
     ck_assert_double_eq_tol(loss[2], loss[0], 1e-6);
@@ -332,11 +305,11 @@ START_TEST(an_interruption_saves_what_is_there)
     c.max_steps = 9;
     steps_until_stop = 0;
     struct sft_trainer_result r = run(&c);
-    ck_assert(r.interrupted && !r.saved && r.steps == 0);
+    ck_assert(r.interrupted && !r.saved && r.state.step == 0);
     ck_assert(!sf_file_exists(scout_scratch_path("stopped/adapter_model.safetensors")));
     steps_until_stop = 2;
     r = run(&c);
-    ck_assert(r.interrupted && r.saved && r.steps == 2);
+    ck_assert(r.interrupted && r.saved && r.state.step == 2);
     ck_assert(sf_file_exists(scout_scratch_path("stopped/adapter_model.safetensors")));
 }
 END_TEST
@@ -386,13 +359,14 @@ START_TEST(an_adapter_that_is_there_stays)
     const char *directory = scout_scratch_path("kept");
     c.output.directory = directory;
     run(&c);
-    assert_fails(sft_checkpoint_prepare(directory, false, &err), SF_EINVAL,
+    assert_fails(sft_checkpoint_prepare(directory, SFT_OUTPUT_NEW, &err), SF_EINVAL,
                  "there is an adapter already", err);
-    assert_ok(sft_checkpoint_prepare(directory, true, &err), err);
-    assert_ok(sft_checkpoint_prepare(scout_scratch_path("a/new/one"), false, &err), err);
+    assert_ok(sft_checkpoint_prepare(directory, SFT_OUTPUT_OVERWRITE, &err), err);
+    assert_ok(sft_checkpoint_prepare(scout_scratch_path("a/new/one"), SFT_OUTPUT_NEW, &err), err);
     ck_assert(!sf_file_exists(scout_scratch_path("a/new/one/.writable")));
     assert_ok(sf_write_file(scout_scratch_path("file"), "x", 1, &err), err);
-    ck_assert_int_ne(sft_checkpoint_prepare(scout_scratch_path("file/below"), false, &err), SF_OK);
+    ck_assert_int_ne(sft_checkpoint_prepare(scout_scratch_path("file/below"), SFT_OUTPUT_NEW, &err),
+                     SF_OK);
     ck_assert_ptr_nonnull(strstr(err.message, "file"));
 }
 END_TEST

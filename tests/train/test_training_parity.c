@@ -281,7 +281,7 @@ static void train(struct sft_trainer_result *out, struct run *r)
                                                    .prefix = SF_ADAPTER_MULTIMODAL},
                                         .on_step = keep_step,
                                         .context = r};
-    assert_ok(sft_checkpoint_prepare(config.output.directory, true, &err), err);
+    assert_ok(sft_checkpoint_prepare(config.output.directory, SFT_OUTPUT_OVERWRITE, &err), err);
     assert_ok(sft_trainer_open(&trainer, &config, &err), err);
     assert_ok(sft_trainer_run(out, trainer, r->image, &err), err);
     sft_trainer_close(trainer);
@@ -310,12 +310,13 @@ static void check_run(const struct run *r, const struct sft_trainer_result *resu
     read_series(rate, reference, "lrs");
     check_series("learning rates", r->rate, rate, STEPS, false, 1e-18);
     check_losses(r, loss, norm);
-    printf("held-out loss %.6f (%+.2g), then %.6f (%+.2g)\n", result->eval_before,
-           result->eval_before - number(reference, "eval_before"), result->eval_after,
-           result->eval_after - number(reference, "eval_after"));
-    ck_assert_double_eq_tol(result->eval_before, number(reference, "eval_before"),
+    printf("held-out loss %.6f (%+.2g), then %.6f (%+.2g)\n", result->state.eval_before,
+           result->state.eval_before - number(reference, "eval_before"), result->state.eval_last,
+           result->state.eval_last - number(reference, "eval_after"));
+    ck_assert_double_eq_tol(result->state.eval_before, number(reference, "eval_before"),
                             WHERE(2e-6, 3e-3));
-    ck_assert_double_eq_tol(result->eval_after, number(reference, "eval_after"), WHERE(3e-4, 3e-3));
+    ck_assert_double_eq_tol(result->state.eval_last, number(reference, "eval_after"),
+                            WHERE(3e-4, 3e-3));
 }
 
 START_TEST(as_transformers_and_peft)

@@ -3,6 +3,8 @@
 #include <string.h>
 
 #include "kernels/head_loss.h"
+#include "libformat/base/file.h"
+#include "libformat/base/json.h"
 #include "libformat/codec/halves.h"
 #include "tests/support/support.h"
 
@@ -119,4 +121,37 @@ void tiny_batch(struct sft_batch *out, struct tiny *t, const int64_t *length, in
                                     : SK_IGNORE_INDEX;
     }
     *out = (struct sft_batch){rows, documents, ids, targets, start};
+}
+
+static const char *row_text(struct tiny *t, int length, struct scout_random *random)
+{
+    struct sf_err err = {0};
+    struct sf_json_writer w;
+    char *line;
+    sf_json_write_begin(&w, &t->arena, 0);
+    sf_json_write_object(&w, NULL);
+    for (int labels = 0; labels < 2; labels++) {
+        sf_json_write_array(&w, labels ? "labels" : "input_ids");
+        for (int i = 0; i < length; i++)
+            sf_json_write_int(&w, NULL,
+                              labels && i % 4 == 2 ? -100 : (int)(scout_random_u64(random) % 96));
+        sf_json_write_end(&w, ']');
+    }
+    sf_json_write_end(&w, '}');
+    assert_ok(sf_json_write_finish(&line, NULL, &w, &err), err);
+    return line;
+}
+
+void tiny_rows(struct sft_dataset *out, struct tiny *t, const char *name, int rows, uint64_t seed)
+{
+    struct sft_dataset_config config = {.files = 1, .vocabulary = 96, .max_length = 64};
+    struct scout_random random = {seed};
+    struct sf_err err = {0};
+    const char *path = scout_scratch_path(name);
+    char *text = sf_arena_strdup(&t->arena, "");
+    for (int row = 0; row < rows; row++)
+        text = sf_arena_printf(&t->arena, "%s%s\n", text, row_text(t, 3 + row, &random));
+    assert_ok(sf_write_file(path, text, strlen(text), &err), err);
+    config.file = &path;
+    assert_ok(sft_dataset_open(out, &config, &err), err);
 }

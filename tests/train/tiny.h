@@ -6,6 +6,7 @@
 
 #include "kernels/ops.h"
 #include "libformat/base/arena.h"
+#include "train/data/dataset.h"
 #include "train/image.h"
 #include "train/lora.h"
 #include "train/step.h"
@@ -32,5 +33,8 @@ extern const char *const tiny_targets[7];
  */
 void tiny_batch(struct sft_batch *out, struct tiny *t, const int64_t *length, int64_t documents,
                 uint64_t seed);
+/* Rows of lengths 3, 4, 5, ... with tokens of their own, some targets ignored; written to `name` in
+ * the scratch folder and read from there. */
+void tiny_rows(struct sft_dataset *out, struct tiny *t, const char *name, int rows, uint64_t seed);
 
 #endif
