@@ -165,6 +165,8 @@ int sft_lora_plan_adapter(struct sft_lora *out, struct sf_arena *arena,
         for (int part = 0; part < SF_PART_UNUSED; part++) {
             struct sf_role role = {(enum sf_part)part, layer, -1};
             const struct sf_adapter_module *m = adapter_module(adapter, role);
+            if (m && m->groups != 1)
+                return sf_fail(err, SF_EUNSUPPORTED, "layer %d: adapters of routed experts", layer);
             if (m && sf_spec_has(spec, role.part, layer))
                 add_module(out, spec, role, m->rank, m->scale);
         }
@@ -344,6 +346,8 @@ int sft_lora_export(struct sf_adapter *out, const struct sft_lora *lora, struct 
     for (int64_t i = 0; i < lora->modules; i++) {
         const struct sft_lora_module *m = &lora->module[i];
         out->module[i] = (struct sf_adapter_module){.role = m->role,
+                                                    .groups = m->groups,
+                                                    .alpha = lora->config.alpha,
                                                     .rank = m->rank,
                                                     .in = m->in,
                                                     .out = m->out,

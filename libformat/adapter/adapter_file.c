@@ -81,9 +81,11 @@ static struct sf_adapter_module *module_of(struct reader *r, struct sf_role role
         if (a->module[i].role.part == role.part && a->module[i].role.layer == role.layer)
             return &a->module[i];
     a->module[a->modules] = (struct sf_adapter_module){.role = role,
+                                                       .groups = 1,
                                                        .rank = a->rank,
                                                        .out = shape.dim[0],
                                                        .in = shape.dim[1],
+                                                       .alpha = a->alpha,
                                                        .scale = a->alpha / root};
     return &a->module[a->modules++];
 }

@@ -1,7 +1,7 @@
 /* adapter_file.h -- PEFT LoRA adapters on disk: adapter_model.safetensors + adapter_config.json.
  *
  * Knows PEFT's key names and config fields, for both classes of Llama 4 (the prefix differs), and
- * nothing of training. Linear modules now; `target_parameters` (routed experts) later. */
+ * nothing of training. In memory every module has our orientation, whatever layout its file had. */
 #ifndef SCOUT_LIBFORMAT_ADAPTER_ADAPTER_FILE_H
 #define SCOUT_LIBFORMAT_ADAPTER_ADAPTER_FILE_H
 
@@ -17,20 +17,35 @@ enum sf_adapter_prefix {
     SF_ADAPTER_MULTIMODAL /* base_model.model.language_model.model.layers... */
 };
 
-/* One adapted matrix: delta W = scale * B A. */
+/* How PEFT writes routed experts, which are parameters [experts, in, out] and no modules: which
+ * axis it took for "in". */
+enum sf_adapter_layout {
+    SF_ADAPTER_SWAPPED, /* PEFT >= 0.19.1 with stock transformers: A is [experts * rank, out] */
+    SF_ADAPTER_NATURAL  /* PEFT 0.17.0 to 0.19.0, and Unsloth: A is [experts * rank, in] */
+};
+
+/* The role of the routed experts' gate_up_proj: {SF_ADAPTER_GATE_UP, layer, -1}. One A, shared by
+ * gate and up; B has the rows of gate, then those of up: out = 2 * expert_width. Their down_proj is
+ * {SF_PART_EXPERT_DOWN, layer, -1}. */
+#define SF_ADAPTER_GATE_UP SF_PART_EXPERT_GATE
+
+/* One adapted matrix, or one of every expert: delta W[g] = scale * B[g] A[g]. */
 struct sf_adapter_module {
-    struct sf_role role;
+    struct sf_role role; /* expert -1 */
+    int64_t groups;      /* 1 for linear modules, the number of experts for routed ones */
     int64_t rank, in, out;
+    double alpha;
     double scale;   /* alpha / rank, or alpha / sqrt(rank) */
-    const float *a; /* [rank, in] */
-    const float *b; /* [out, rank] */
+    const float *a; /* [groups][rank, in] */
+    const float *b; /* [groups][out, rank] */
 };
 
 struct sf_adapter {
     enum sf_adapter_prefix prefix;
-    int64_t rank;
+    enum sf_adapter_layout layout; /* of routed experts: as they were read, or will be written */
+    int64_t rank;                  /* what modules have that no pattern names */
     double alpha;
-    bool rslora;
+    bool rslora; /* of all modules */
     double dropout;
     const char *base_model; /* id of the base model */
     int64_t modules;

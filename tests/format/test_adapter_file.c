@@ -44,7 +44,9 @@ static struct sf_adapter_module module(enum sf_part part, int32_t layer, const f
 {
     struct sf_shape shape = sf_spec_shape(&spec, part);
     return (struct sf_adapter_module){.role = {part, layer, -1},
+                                      .groups = 1,
                                       .rank = RANK,
+                                      .alpha = 2.5,
                                       .in = shape.dim[1],
                                       .out = shape.dim[0],
                                       .scale = 2.5 / RANK,
