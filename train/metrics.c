@@ -99,6 +99,8 @@ int sft_metrics_step(struct sft_metrics *metrics, const struct sft_metrics_step 
     sf_json_write_double(&w, "loss", row->loss);
     sf_json_write_double(&w, "grad_norm", row->grad_norm);
     sf_json_write_double(&w, "learning_rate", row->learning_rate);
+    if (row->skipped)
+        sf_json_write_bool(&w, "skipped", true);
     sf_json_write_int(&w, "tokens", row->tokens);
     sf_json_write_int(&w, "targets", row->targets);
     sf_json_write_double(&w, "seconds", row->seconds);

@@ -17,6 +17,7 @@ struct sft_metrics_step {
     int64_t step;
     double epoch, loss, grad_norm, learning_rate, seconds;
     int64_t tokens, targets;
+    bool skipped;          /* nothing was learnt: loss and norm are NAN */
     uint64_t memory_bytes; /* 0: not told */
     struct sft_expert_load expert_load;
 };

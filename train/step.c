@@ -26,7 +26,9 @@ struct sft_step {
     void *block, *host; /* where ops work; host memory that they reach */
     uint64_t block_bytes, host_bytes;
     int32_t *targets, *positions, *documents; /* of a batch, filled up to its tape's shape */
-    const struct program *last;               /* ran last */
+    const struct program *last;               /* runs, or ran last */
+    sft_node_watch watch;
+    void *watch_context;
     struct sft_profile profile;
 };
 
@@ -345,8 +347,16 @@ static int run_nodes(struct sft_step *step, const struct sft_tape *tape, int32_t
         code = profile ? sft_profile_mark(profile, i, &tape->node[first + i], err) : SF_OK;
         if (!code)
             code = run_node(step, tape, &tape->node[first + i], err);
+        if (!code && step->watch)
+            code = step->watch(step->watch_context, step, tape, &tape->node[first + i], err);
     }
     return code || !profile ? code : sft_profile_add(profile, tape, first, count, err);
+}
+
+void sft_step_watch(struct sft_step *step, sft_node_watch watch, void *context)
+{
+    step->watch = watch;
+    step->watch_context = context;
 }
 
 int sft_step_profile(struct sft_step *step, struct sf_err *err)
@@ -398,6 +408,11 @@ int sft_step_read(void *out, const struct sft_step *step, int32_t buffer, uint64
                   struct sf_err *err)
 {
     return read_port(out, step, &step->last->tape, buffer, bytes, err);
+}
+
+uint64_t sft_step_element(const struct sft_step *step)
+{
+    return sk_activation_bytes(step->config.ops->activation);
 }
 
 int sft_step_read_activations(float *out, const struct sft_step *step, int32_t buffer,
@@ -589,6 +604,7 @@ static int run_batch(struct sft_loss *out, struct sft_step *step, const struct s
         code = find_program(&p, step, shape, mode, err);
     if (code)
         return code;
+    step->last = p;
     code = load_batch(step, p, batch, gradient_scale, err);
     if (!code)
         code = run_nodes(step, &p->tape, 0, p->tape.nodes, err);
@@ -597,7 +613,6 @@ static int run_batch(struct sft_loss *out, struct sft_step *step, const struct s
         code = read_port(&sum, step, &p->tape, p->ports.loss, sizeof sum, err);
     if (code)
         return code;
-    step->last = p;
     out->sum += sum;
     out->targets += count_targets(batch);
     return SF_OK;
