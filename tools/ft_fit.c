@@ -147,7 +147,8 @@ static void try_ranks(struct search *s)
     struct sft_lora_config wanted = now->config;
     struct sf_err ignored = {0};
     struct sft_lora lora;
-    for (int64_t rank = wanted.rank / 2; wanted.targets && rank >= 8; rank /= 2) {
+    for (int64_t rank = wanted.rank / 2; wanted.targets + wanted.parameters && rank >= 8;
+         rank /= 2) {
         wanted.rank = rank;
         if (sft_lora_plan(&lora, &arena, s->config->spec, &wanted, &ignored))
             break;
