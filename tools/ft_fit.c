@@ -93,6 +93,7 @@ static bool fits(struct sft_trainer_config trial)
         trial.policy.offload = trial.ops->device;
         trial.exact_policy = true;
     }
+    trial.trial = true;
     bool does = sft_trainer_open(&trainer, &trial, &ignored) == SF_OK;
     sft_trainer_close(trainer);
     return does;

@@ -139,7 +139,8 @@ static int open_tapes(struct sft_step *step, struct sf_err *err)
     sf_rope_frequencies(step->inv_freq, &c->spec->rope, c->spec->head_size);
     int code = SF_OK;
     for (int64_t i = 0; !code && i < c->programs; i++) {
-        code = open_program(&step->program[i], &step->arena, c, c->program[i], 0, err);
+        code = open_program(&step->program[i], &step->arena, c, c->program[i],
+                            c->trial ? c->limit : 0, err);
         take_larger(&step->block_bytes, step->program[i].tape.step_bytes);
         take_larger(&step->host_bytes, step->program[i].tape.host_bytes);
     }

@@ -105,6 +105,7 @@ static int open_step(struct sft_trainer *t, struct sf_err *err)
                                      .ctx = c->ctx,
                                      .policy = c->policy,
                                      .exact_policy = c->exact_policy,
+                                     .trial = c->trial,
                                      .limit = c->limit,
                                      .program = t->program,
                                      .programs = programs,

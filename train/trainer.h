@@ -42,7 +42,7 @@ struct sft_trainer_config {
     double early_stopping_threshold; /* what counts as one: run_state.h */
     bool skip_nan;                   /* a step without a finite loss is left out, not the end */
     struct sft_policy policy;
-    bool exact_policy;             /* step.h */
+    bool exact_policy, trial;      /* step.h */
     uint64_t limit;                /* of the step block: step.h */
     struct sft_checkpoint output;  /* directory, base model, prefix; its spec is the one above */
     const char *model_identity;    /* of the container: what a resumed run must have again */
