@@ -7,6 +7,7 @@
 #include "libformat/base/file.h"
 #include "tools/ft_fit.h"
 #include "tools/ft_verbs.h"
+#include "train/matmul_rate.h"
 
 /* ---- what it says while it runs ---- */
 
@@ -259,6 +260,8 @@ static int plan_and_run(struct ft_model *m, const struct ft_options *o,
     config.profile_steps = o->profile;
     config.interrupted = tool_interrupted;
     int code = describe_place(&place, m, err);
+    if (!code && m->ops->device) /* before the weights take their room */
+        code = sft_matmul_rate(&config.matmul_rate, m->ops, m->ctx, err);
     if (!code)
         code = ft_fit_measure(&fit, m, o, err);
     if (!code)

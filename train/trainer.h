@@ -56,6 +56,7 @@ struct sft_trainer_config {
     int (*on_save)(void *context, const struct sft_run_state *state, struct sf_err *err);
     void *context;
     int64_t profile_steps; /* 0: none; else ops are timed in so many steps, the first left out */
+    double matmul_rate;    /* FLOP/s of the machine's products, for the metrics; 0: not measured */
     uint64_t (*memory_used)(void *context); /* bytes, for the metrics; NULL: not told */
     /* Asked after each forward pass, before anything of it is used: are the weights still what they
      * were? NULL: they cannot change. `context` as above. */

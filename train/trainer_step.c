@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "libformat/base/clock.h"
+#include "train/flops.h"
 #include "train/row_order.h"
 #include "train/trouble.h"
 
@@ -165,6 +166,9 @@ int sft_trainer_learn(struct sft_metrics_step *row, struct sft_trainer *trainer,
                                      .learning_rate = sft_schedule_rate(&t->schedule, step)};
     for (int64_t i = 0; i < count; i++)
         row->tokens += t->train.batch[i].rows;
+    for (int64_t i = 0; i < count; i++)
+        row->flops += sft_training_flops(t->config.spec, t->config.lora, &t->train.batch[i]);
+    row->matmul_rate = t->config.matmul_rate;
     int code = run_step(row, t, count, err);
     row->seconds = sf_clock_seconds() - started;
     row->expert_load = sft_step_expert_load(t->step);
