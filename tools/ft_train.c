@@ -194,9 +194,24 @@ static void report(const struct ft_options *o, const struct sft_trainer_result *
                (long long)r->checkpoint);
 }
 
+/* A run that would be killed in its middle is refused; one that pushes others out is told of. */
+static int check_host(const struct ft_model *m, const struct ft_fit *fit,
+                      const struct sft_plan *plan, struct sf_err *err)
+{
+    struct ft_host host;
+    char text[2][TOOL_SIZE_TEXT];
+    ft_host_measure(&host, fit, plan, m->ctx->threads);
+    int code = ft_host_check(&host, err);
+    if (!code && host.need_bytes > host.memory.available_bytes && host.memory.total_bytes)
+        fprintf(stderr, "%s: the run takes %s of this machine's memory, %s are available now\n",
+                FT_PROGRAM, tool_size(text[0], host.need_bytes),
+                tool_size(text[1], host.memory.available_bytes));
+    return code;
+}
+
 /* Sizes, and what is made again, before anything is loaded. */
-static void tell_plan(const struct ft_model *m, const struct ft_fit *fit,
-                      const struct sft_trainer *trainer)
+static int tell_plan(const struct ft_model *m, const struct ft_fit *fit,
+                     const struct sft_trainer *trainer, struct sf_err *err)
 {
     struct sft_plan plan = {0};
     char text[5][TOOL_SIZE_TEXT], again[FT_POLICY_TEXT];
@@ -215,6 +230,7 @@ static void tell_plan(const struct ft_model *m, const struct ft_fit *fit,
         fprintf(stderr, "%s planned", tool_size(text[0], plan.total_bytes));
     fprintf(stderr, "\nmade again in the backward: %s\n",
             ft_policy_text(again, sft_trainer_policy(trainer), m->spec.layers));
+    return check_host(m, fit, &plan, err);
 }
 
 static int run(struct ft_model *m, const struct ft_options *o, struct sft_trainer *trainer,
@@ -268,10 +284,10 @@ static int plan_and_run(struct ft_model *m, const struct ft_options *o,
         code = ft_fit_trainer(&trainer, &fit, &config, err);
     if (!code && o->resume)
         code = sft_trainer_resume(trainer, err);
-    if (!code) {
-        tell_plan(m, &fit, trainer);
+    if (!code)
+        code = tell_plan(m, &fit, trainer, err);
+    if (!code)
         code = ft_model_load(m, o, err);
-    }
     if (!code)
         code = ft_model_fill_lora(m, o, true, err);
     if (!code)
