@@ -7,6 +7,7 @@
 #include "libformat/base/file.h"
 #include "tools/ft_fit.h"
 #include "tools/ft_verbs.h"
+#include "tools/run_report.h"
 #include "train/matmul_rate.h"
 
 /* ---- what it says while it runs ---- */
@@ -17,6 +18,7 @@ struct progress {
     double started;
     int64_t begun; /* steps of earlier sessions */
     const struct sft_backend *backend;
+    struct run_report report;
     const struct sf_map *map; /* that weights are read from while the run lasts; NULL: none */
 };
 
@@ -56,6 +58,13 @@ static void on_note(void *context, const char *text)
 {
     end_line(context);
     fprintf(stderr, "%s\n", text);
+}
+
+static int on_save(void *context, const struct sft_run_state *state, struct sf_err *err)
+{
+    struct progress *p = context;
+    p->report.stopping = tool_interrupted();
+    return run_report_write(&p->report, state, err);
 }
 
 static int check_weights(void *context, struct sf_err *err)
@@ -245,6 +254,9 @@ static int run(struct ft_model *m, const struct ft_options *o, struct sft_traine
                 (long long)sft_trainer_steps(trainer));
     int code = sft_trainer_run(&result, trainer, m->image, err);
     end_line(progress);
+    progress->report.ended = result.stopped_early;
+    if (!code && result.stopped_early)
+        code = on_save(progress, &result.state, err);
     if (!code)
         report(o, &result);
     if (!code && sft_trainer_profile(trainer))
@@ -270,6 +282,7 @@ static int plan_and_run(struct ft_model *m, const struct ft_options *o,
     config.on_step = on_step;
     config.on_eval = on_eval;
     config.on_note = on_note;
+    config.on_save = on_save;
     config.check_weights = check_weights;
     config.context = &progress;
     config.memory_used = memory_used;
@@ -286,6 +299,12 @@ static int plan_and_run(struct ft_model *m, const struct ft_options *o,
         code = sft_trainer_resume(trainer, err);
     if (!code)
         code = tell_plan(m, &fit, trainer, err);
+    if (!code)
+        progress.report = (struct run_report){.directory = o->output_dir,
+                                              .model = config.output.base_model,
+                                              .run = sft_trainer_facts(trainer),
+                                              .place = &place,
+                                              .steps = sft_trainer_steps(trainer)};
     if (!code)
         code = ft_model_load(m, o, err);
     if (!code)

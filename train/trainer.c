@@ -233,6 +233,11 @@ int sft_trainer_resume(struct sft_trainer *trainer, struct sf_err *err)
     return code;
 }
 
+const struct sft_facts *sft_trainer_facts(const struct sft_trainer *trainer)
+{
+    return &trainer->facts;
+}
+
 const struct sft_run_state *sft_trainer_state(const struct sft_trainer *trainer)
 {
     return &trainer->state;

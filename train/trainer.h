@@ -95,6 +95,8 @@ struct sft_policy sft_trainer_policy(const struct sft_trainer *trainer);
  * at the beginning, with a note. SF_EINVAL: another model, data, adapter or option, each named with
  * both values. A place that differs is a note. */
 int sft_trainer_resume(struct sft_trainer *trainer, struct sf_err *err);
+/* What decides what the run computes (run_facts.h). */
+const struct sft_facts *sft_trainer_facts(const struct sft_trainer *trainer);
 /* Where the run stands. */
 const struct sft_run_state *sft_trainer_state(const struct sft_trainer *trainer);
 /* The whole run, over the weights of `image`. SF_ENUMERIC names the step whose loss or gradient is not finite; checkpoints that
