@@ -39,13 +39,14 @@ static int begin(struct sft_lora *out, struct sf_arena *arena, const struct sf_m
 }
 
 static void add_module(struct sft_lora *lora, const struct sf_model_spec *spec, struct sf_role role,
-                       int64_t rank, double scale)
+                       int64_t rank, double alpha, double scale)
 {
     struct sf_shape shape = sf_spec_shape(spec, role.part);
     struct sft_lora_module *m = &lora->module[lora->modules++];
     *m = (struct sft_lora_module){.role = role,
                                   .groups = sf_part_is_expert(role.part) ? spec->experts : 1,
                                   .rank = rank,
+                                  .alpha = alpha,
                                   .scale = scale,
                                   .out = shape.dim[0] * (role.part == SF_ADAPTER_GATE_UP ? 2 : 1),
                                   .in = shape.dim[1]};
@@ -113,6 +114,12 @@ static int match_path(bool *matched, struct names *names, const char *path, stru
     return SF_OK;
 }
 
+/* Adapters of these can be read and merged; the model has no LoRA there yet. */
+static bool cannot_be_trained(enum sf_part part)
+{
+    return part == SF_PART_ROUTER || part == SF_PART_HEAD;
+}
+
 /* Modules by the list of modules, routed experts by that of parameters; up goes with gate. */
 static int match_role(bool *matched, struct names *modules, struct names *parameters,
                       struct sf_arena *arena, struct sf_role role, struct sf_err *err)
@@ -120,7 +127,8 @@ static int match_role(bool *matched, struct names *modules, struct names *parame
     *matched = false;
     if (role.part == SF_ADAPTER_GATE_UP || role.part == SF_PART_EXPERT_DOWN)
         return match_path(matched, parameters, parameter_path(arena, role), err);
-    if (sf_part_is_expert(role.part) || !sf_adapter_module_name(role.part))
+    if (sf_part_is_expert(role.part) || !sf_adapter_module_name(role.part) ||
+        cannot_be_trained(role.part))
         return SF_OK;
     return match_path(matched, modules, module_path(arena, role), err);
 }
@@ -140,7 +148,7 @@ static int add_matches(struct sft_lora *out, struct names *modules, struct names
             if (code)
                 return code;
             if (matched)
-                add_module(out, spec, role, config->rank, config->alpha / root);
+                add_module(out, spec, role, config->rank, config->alpha, config->alpha / root);
         }
     }
     return SF_OK;
@@ -213,12 +221,19 @@ int sft_lora_plan_adapter(struct sft_lora *out, struct sf_arena *arena,
     out->config = (struct sft_lora_config){
         .rank = adapter->rank, .alpha = adapter->alpha, .rslora = adapter->rslora};
     out->dropout = adapter->dropout;
+    for (int64_t i = 0; i < adapter->modules; i++) {
+        enum sf_part part = adapter->module[i].role.part;
+        if (cannot_be_trained(part))
+            return sf_fail(err, SF_EUNSUPPORTED,
+                           "the adapter adapts %s, which can be merged, not run or trained",
+                           sf_adapter_module_name(part));
+    }
     for (int32_t layer = 0; layer < spec->layers; layer++) {
         for (int part = 0; part < SF_PART_UNUSED; part++) {
             struct sf_role role = {(enum sf_part)part, layer, -1};
             const struct sf_adapter_module *m = adapter_module(adapter, role);
             if (m && sf_spec_has(spec, role.part, layer))
-                add_module(out, spec, role, m->rank, m->scale);
+                add_module(out, spec, role, m->rank, m->alpha, m->scale);
         }
     }
     if (out->modules != adapter->modules)
@@ -399,7 +414,7 @@ int sft_lora_export(struct sf_adapter *out, const struct sft_lora *lora, struct 
         const struct sft_lora_module *m = &lora->module[i];
         out->module[i] = (struct sf_adapter_module){.role = m->role,
                                                     .groups = m->groups,
-                                                    .alpha = lora->config.alpha,
+                                                    .alpha = m->alpha,
                                                     .rank = m->rank,
                                                     .in = m->in,
                                                     .out = m->out,

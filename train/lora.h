@@ -41,8 +41,8 @@ bool sft_optim_from_name(enum sft_optim *out, const char *name);
 struct sft_lora_module {
     struct sf_role role; /* as adapter_file.h names it; expert -1 */
     int64_t groups, rank, in, out;
-    double scale;
-    int64_t a, b; /* elements into parameters; the same in gradients and moments */
+    double alpha, scale; /* scale: what rank and alpha make */
+    int64_t a, b;        /* elements into parameters; the same in gradients and moments */
 };
 
 struct sft_lora {
