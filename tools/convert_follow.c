@@ -6,6 +6,7 @@
 #include "libformat/base/file.h"
 #include "libformat/base/json.h"
 #include "libformat/container/container_map.h"
+#include "libformat/container/set_name.h"
 #include "tools/tool.h"
 
 static const double INTERVAL = 1; /* seconds between two looks, where nothing is heard */
@@ -157,7 +158,7 @@ static bool some_shard_is_gone(const struct sf_summary *summary, const char *dir
     return false;
 }
 
-bool follow_is_finished(const char *container, const char *directory,
+bool follow_is_finished(const char *container, uint64_t part_bytes, const char *directory,
                         const struct sf_carried_file *config, const char *model_id,
                         const char *options)
 {
@@ -165,8 +166,11 @@ bool follow_is_finished(const char *container, const char *directory,
     struct sf_map *map;
     char *text;
     uint64_t bytes;
-    if (!sf_file_exists(container) || sf_map_open(&map, container, NULL) != SF_OK)
+    const char *first = part_bytes ? sf_set_find_first(&scratch, container) : container;
+    if (!first || sf_map_open(&map, first, NULL) != SF_OK) {
+        sf_arena_free(&scratch);
         return false;
+    }
     const struct sf_summary *s = sf_map_summary(map);
     bool same = strcmp(s->model_id, model_id) == 0 && strcmp(s->options, options) == 0 &&
                 sf_map_read_file(&text, &bytes, map, config->name, &scratch, NULL) == SF_OK &&

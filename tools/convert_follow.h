@@ -22,9 +22,9 @@ bool follow_is_complete(const struct sf_hf_index *index);
 /* False when no shard at all was ever seen: nothing can be planned yet. */
 bool follow_can_begin(const struct sf_hf_index *index);
 
-/* Is `container` already what these sources and options give, with shards among its sources that are
+/* Is `container` (or, if part_bytes is not 0, a set of files of at most that) already what these sources and options give, with shards among its sources that are
  * gone from `directory`? Then the conversion that deleted them came to its end. */
-bool follow_is_finished(const char *container, const char *directory,
+bool follow_is_finished(const char *container, uint64_t part_bytes, const char *directory,
                         const struct sf_carried_file *config, const char *model_id,
                         const char *options);
 

@@ -121,6 +121,17 @@ static void print_taken(const struct sf_convert_plan *plan)
                (long long)plan->requantized);
 }
 
+static void print_files(const struct sf_convert_plan *plan)
+{
+    int64_t files = sf_layout_files(plan->layout);
+    char size[TOOL_SIZE_TEXT];
+    if (files > 1)
+        printf("in %lld files: one without tensors and", (long long)files);
+    for (int64_t file = 2; file <= files; file++)
+        printf(" %s%s", tool_size(size, sf_layout_file_bytes(plan->layout, file)),
+               file < files ? "," : "\n");
+}
+
 void report_plan(const struct sf_convert_plan *plan)
 {
     printf("%-28s %-5s %12s  %-18s %s\n", "role", "as", "bytes", "shape", "name");
@@ -132,6 +143,7 @@ void report_plan(const struct sf_convert_plan *plan)
                (unsigned long long)entry_bytes(e), sf_shape_format(shape, &e->shape), e->name);
     }
     printf("\n");
+    print_files(plan);
     print_totals(plan);
     print_resident(plan);
     print_taken(plan);
@@ -242,6 +254,8 @@ int report_print(const struct sf_convert_plan *plan, const struct report_facts *
     if (f->kept_bytes > 0)
         printf("went on from %s of payload that an earlier run had finished\n",
                tool_size(size, f->kept_bytes));
+    if (f->container_files > 1)
+        printf("in %lld files, of which this is the first:\n", (long long)f->container_files);
     printf("%s: %s, written and read back in %.1f s (%s/s of source)\n", f->container,
            tool_size(size, f->container_bytes), f->seconds,
            tool_size(rate, (uint64_t)rate_of(plan, f)));
@@ -306,6 +320,7 @@ static void write_facts(struct sf_json_writer *w, const struct sf_convert_plan *
     sf_json_write_string(w, "source", f->source);
     sf_json_write_string(w, "container", f->container);
     sf_json_write_int(w, "source_bytes", (int64_t)plan->source_bytes);
+    sf_json_write_int(w, "container_files", f->container_files);
     sf_json_write_int(w, "container_bytes", (int64_t)f->container_bytes);
     sf_json_write_int(w, "payload_bytes", (int64_t)f->payload_bytes);
     sf_json_write_int(w, "kept_bytes", (int64_t)f->kept_bytes);

@@ -9,6 +9,7 @@
 
 struct report_facts {
     const char *source, *container, *model_id, *converter, *options;
+    int64_t container_files; /* `container` is the first of them */
     uint64_t container_bytes, payload_bytes;
     uint64_t kept_bytes; /* of the payload, done by an earlier run */
     int64_t threads;

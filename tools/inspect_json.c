@@ -11,6 +11,7 @@ static void write_info(struct sf_json_writer *w, const struct sf_map *map)
     sf_json_write_int(w, "version_major", info->version_major);
     sf_json_write_int(w, "version_minor", info->version_minor);
     sf_json_write_string(w, "identity", inspect_hash_format(text, info->identity));
+    sf_json_write_int(w, "files", info->container_files);
     sf_json_write_int(w, "bytes", (int64_t)info->file_bytes);
     sf_json_write_int(w, "payload_offset", (int64_t)info->payload_offset);
     sf_json_write_int(w, "payload_bytes", (int64_t)info->payload_bytes);

@@ -1,5 +1,6 @@
 #include <stdlib.h>
 
+#include "libformat/base/file.h"
 #include "tools/columns.h"
 #include "tools/inspect_verbs.h"
 
@@ -81,6 +82,35 @@ static void add_fill(struct columns *c, struct inspect *in, const struct inspect
     columns_cell(c, "%s", inspect_number(in, fill->padding));
 }
 
+static void add_header(struct columns *c, struct inspect *in, const char *file)
+{
+    const struct sf_container_info *info = sf_map_info(in->map);
+    const char *name = inspect_shown(in, sf_path_base(file));
+    const char *text = sf_arena_printf(in->arena, "header of %s", name);
+    add_line(c, in, 0, info->payload_offset,
+             info->container_files == 1 ? "header"
+             : text                     ? text
+                                        : "?");
+    add_fill(c, in, NULL);
+}
+
+/* Behind the payload; or, of a set, all of its first file. */
+static void add_rest(struct columns *c, struct inspect *in)
+{
+    const struct sf_container_info *info = sf_map_info(in->map);
+    uint64_t at = info->payload_offset + info->payload_bytes;
+    if (info->container_files == 1) {
+        add_line(c, in, at, info->file_bytes - at, "checksums, index, metadata");
+    } else {
+        const char *name = inspect_shown(in, sf_path_base(sf_map_path(in->map)));
+        const char *text =
+            sf_arena_printf(in->arena, "%s: header, checksums, index, metadata", name);
+        uint64_t others = (uint64_t)(info->container_files - 1) * info->payload_offset;
+        add_line(c, in, 0, info->file_bytes - info->payload_bytes - others, text ? text : "?");
+    }
+    add_fill(c, in, NULL);
+}
+
 static int print_text(struct inspect *in, const struct inspect_fill *fill, struct sf_err *err)
 {
     static const struct column heads[] = {{"offset", true, false, 0}, {"bytes", true, false, 0},
@@ -88,20 +118,20 @@ static int print_text(struct inspect *in, const struct inspect_fill *fill, struc
                                           {"planes", true, false, 3}, {"holes", true, false, 1},
                                           {"padding", true, false, 0}};
     const struct sf_container_info *info = sf_map_info(in->map);
-    uint64_t end = info->payload_offset + info->payload_bytes;
+    const char *file = NULL;
     char text[SF_EXTENT_TEXT];
     struct columns c;
     columns_begin(&c, in->arena, heads, 7);
-    add_line(&c, in, 0, info->payload_offset, "header");
-    add_fill(&c, in, NULL);
     for (int64_t i = 0; i < info->extents; i++) {
         const struct sf_extent *extent = sf_map_extent(in->map, i);
-        add_line(&c, in, info->payload_offset + extent->address, extent->bytes,
-                 sf_extent_format(text, extent));
+        uint64_t offset;
+        const char *place = sf_map_place(&offset, in->map, extent->address);
+        if (place != file)
+            add_header(&c, in, file = place);
+        add_line(&c, in, offset, extent->bytes, sf_extent_format(text, extent));
         add_fill(&c, in, &fill[i]);
     }
-    add_line(&c, in, end, info->file_bytes - end, "checksums, index, metadata");
-    add_fill(&c, in, NULL);
+    add_rest(&c, in);
     return columns_print(&c, in->out, 0, in->width, err);
 }
 
@@ -118,8 +148,11 @@ static int print_json(struct inspect *in, const struct inspect_fill *fill, struc
     sf_json_write_array(&w, "extents");
     for (int64_t i = 0; i < info->extents; i++) {
         const struct sf_extent *extent = sf_map_extent(in->map, i);
+        uint64_t offset;
+        const char *file = sf_map_place(&offset, in->map, extent->address);
         sf_json_write_object(&w, NULL);
-        sf_json_write_int(&w, "offset", (int64_t)(info->payload_offset + extent->address));
+        sf_json_write_string(&w, "file", sf_path_base(file));
+        sf_json_write_int(&w, "offset", (int64_t)offset);
         sf_json_write_int(&w, "bytes", (int64_t)extent->bytes);
         sf_json_write_string(&w, "kind", sf_extent_kind_name(extent->kind));
         sf_json_write_int(&w, "layer", extent->layer);

@@ -18,8 +18,9 @@ static void add_error(struct columns *c, const struct sf_entry *entry)
 static void add_tensor(struct columns *c, struct inspect *in, const struct sf_entry *entry)
 {
     char role[SF_ROLE_TEXT], shape[SF_SHAPE_TEXT];
-    uint64_t n = inspect_entry_bytes(entry), base = sf_map_info(in->map)->payload_offset;
-    columns_cell(c, "%s", inspect_number(in, base + entry->plane[SF_PLANE_CODES].address));
+    uint64_t n = inspect_entry_bytes(entry), offset;
+    sf_map_place(&offset, in->map, entry->plane[SF_PLANE_CODES].address);
+    columns_cell(c, "%s", inspect_number(in, offset));
     columns_cell(c, "%s", inspect_number(in, n));
     columns_cell(c, "%s", inspect_size(in, n));
     columns_cell(c, "%s", sf_role_format(role, entry->role));

@@ -61,8 +61,11 @@ static void print_model(struct inspect *in)
     fprintf(in->out, "  parameters    %s, of them %s for text\n",
             inspect_number(in, (uint64_t)s->parameters),
             inspect_number(in, (uint64_t)s->parameters_text));
-    fprintf(in->out, "  file          %s (%s bytes)\n", inspect_size(in, info->file_bytes),
-            inspect_number(in, info->file_bytes));
+    fprintf(in->out, "  file%s         %s (%s bytes", info->container_files > 1 ? "s" : " ",
+            inspect_size(in, info->file_bytes), inspect_number(in, info->file_bytes));
+    if (info->container_files > 1)
+        fprintf(in->out, " in %s files", inspect_number(in, (uint64_t)info->container_files));
+    fprintf(in->out, ")\n");
 }
 
 static void add_sum(struct columns *c, struct inspect *in, const char *name,

@@ -1,3 +1,4 @@
+#include "libformat/base/file.h"
 #include "libformat/base/json.h"
 #include "libformat/container/container_check.h"
 #include "tools/columns.h"
@@ -12,11 +13,12 @@ struct verify {
 
 /* ---- damage as it is found ---- */
 
-static void json_damage(struct sf_json_writer *w, uint64_t offset, const struct sf_damage *d,
-                        const char *text)
+static void json_damage(struct sf_json_writer *w, const char *file, uint64_t offset,
+                        const struct sf_damage *d, const char *text)
 {
     sf_json_write_object(w, NULL);
     sf_json_write_int(w, "chunk", (int64_t)d->chunk);
+    sf_json_write_string(w, "file", sf_path_base(file));
     sf_json_write_int(w, "offset", (int64_t)offset);
     sf_json_write_int(w, "address", (int64_t)d->address);
     sf_json_write_int(w, "bytes", (int64_t)d->bytes);
@@ -35,17 +37,21 @@ static void on_damage(void *context, const struct sf_damage *damage)
 {
     struct verify *v = context;
     char text[SF_DAMAGE_TEXT];
-    uint64_t place = sf_map_info(v->in->map)->payload_offset + damage->address;
+    uint64_t place;
+    const char *file = sf_map_place(&place, v->in->map, damage->address);
+    bool several = sf_map_info(v->in->map)->container_files > 1;
     sf_damage_format(text, damage);
     if (v->options->json) {
-        json_damage(&v->json, place, damage, text);
+        json_damage(&v->json, file, place, damage, text);
         return;
     }
     if (v->options->clear_progress)
         v->options->clear_progress(v->options->context);
     const char *escaped = columns_escape(v->in->arena, text);
-    fprintf(v->in->out, "damaged: bytes %llu..%llu of the file: %s\n", (unsigned long long)place,
-            (unsigned long long)(place + damage->bytes), escaped ? escaped : "?");
+    fprintf(v->in->out, "damaged: bytes %llu..%llu of %s: %s\n", (unsigned long long)place,
+            (unsigned long long)(place + damage->bytes),
+            several ? inspect_shown(v->in, sf_path_base(file)) : "the file",
+            escaped ? escaped : "?");
 }
 
 static void on_progress(void *context, uint64_t done, uint64_t total)

@@ -8,6 +8,7 @@
 #include "libformat/base/json.h"
 #include "libformat/base/utf8_check.h"
 #include "libformat/codec/nf4.h"
+#include "libformat/container/set_name.h"
 #include "libformat/convert/convert.h"
 #include "libformat/convert/expect.h"
 #include "libformat/hf/hf_config.h"
@@ -29,11 +30,12 @@ static const char *const carried_names[] = {
 enum { CARRIED_NAMES = sizeof carried_names / sizeof carried_names[0] };
 
 struct command {
-    const char *source, *output, *model_id, *sha256, *report, *scale, *importance;
+    const char *source, *output, *model_id, *sha256, *report, *scale, *importance, *part_text;
     struct tool_list keep;
     bool keep_unknown, requantize, dry_run, restart, follow, delete_source, delete_blobs, table,
         help;
     int64_t threads;
+    uint64_t part_bytes; /* at most in a file; 0: one file */
     enum sf_scale_choice scale_choice;
 };
 
@@ -74,6 +76,9 @@ static int read_command(struct command *c, int argc, char **argv, struct sf_aren
          "(what is usable as it is stays as it is)"},
         {"model-id", 0, TOOL_STRING, &c->model_id, "ID",
          "the base model's id (default: _name_or_path of the config, or the folder's name)"},
+        {"max-part-size", 0, TOOL_STRING, &c->part_text, "SIZE",
+         "several files of at most this (4GB, 2GiB) instead of one: MODEL-00001-of-00003.scout and "
+         "so on; the first, which has no tensors, is the one to name"},
         {"dry-run", 0, TOOL_FLAG, &c->dry_run, "", "print what would be written, tensor by tensor"},
         {"restart", 0, TOOL_FLAG, &c->restart, "",
          "forget what an interrupted conversion to FILE has done"},
@@ -118,6 +123,9 @@ static int read_command(struct command *c, int argc, char **argv, struct sf_aren
     if (c->importance && c->scale_choice == SF_SCALE_ABSMAX)
         return tool_usage(PROGRAM, "--importance weighs what --scale search or search-signed "
                                    "searches: give both");
+    if (c->part_text && (!tool_size_from_text(&c->part_bytes, c->part_text) || !c->part_bytes))
+        return tool_usage(PROGRAM, "--max-part-size \"%s\" is no size such as 4GB or 2GiB",
+                          c->part_text);
     if (c->threads < 1 || c->threads > 1024)
         return tool_usage(PROGRAM, "--threads takes 1 to 1024");
     c->source = args.operand[0];
@@ -171,7 +179,8 @@ static int check_restart(struct job *job, struct sf_err *err)
                            "is meant, delete %s.partial and %s.journal",
                            path, c->output, c->output);
     }
-    return sf_journal_clear(job->journal, err);
+    int code = sf_journal_clear(job->journal, err);
+    return code == SF_OK ? sf_writer_forget(c->output, err) : code;
 }
 
 /* The journal is the lock on the output, and it remembers shards that may be gone. */
@@ -239,6 +248,8 @@ static int build_plan(struct job *job, struct sf_err *err)
         return sf_fail(err, SF_ENOMEM, "no memory for patterns");
     int code = sf_convert_plan_build(&job->plan, &job->spec, job->index, &job->policy,
                                      c->keep_unknown, err);
+    if (code == SF_OK && c->part_bytes)
+        code = sf_layout_split(job->plan.layout, c->part_bytes, err);
     if (code == SF_OK)
         code = check_quantized(job, err);
     return code == SF_OK || code == SF_EINVAL ? code : sf_err_prefix(err, "%s", c->source);
@@ -358,8 +369,8 @@ static int open_job(struct job *job, const struct command *c, struct sf_err *err
         return code;
     job->model_id = model_id_of(job, c);
     job->finished = c->delete_source && sf_journal_count(job->journal) == 0 &&
-                    follow_is_finished(c->output, c->source, &job->file[0], job->model_id,
-                                       options_text(job, c));
+                    follow_is_finished(c->output, c->part_bytes, c->source, &job->file[0],
+                                       job->model_id, options_text(job, c));
     return job->finished ? SF_OK : open_round(job, err);
 }
 
@@ -412,12 +423,31 @@ static int next_round(struct job *job, const struct sf_convert_result *so_far, s
     return code;
 }
 
-static int report(struct job *job, const struct sf_convert_result *first, uint64_t bytes,
-                  struct sf_err *err)
+/* The file to name from now on, and the bytes of all files. */
+static int measure(const char **path, uint64_t *bytes, struct job *job, struct sf_err *err)
+{
+    const struct sf_layout *layout = job->plan.layout;
+    struct sf_file_stat stat;
+    *path = sf_set_name(&job->arena, job->command->output, 1, sf_layout_files(layout));
+    int code = *path ? sf_file_stat(&stat, *path, err)
+                     : sf_fail(err, SF_ENOMEM, "no memory for file names");
+    *bytes = code == SF_OK ? stat.bytes : 0;
+    for (int64_t file = 2; file <= sf_layout_files(layout); file++)
+        *bytes += sf_layout_file_bytes(layout, file);
+    return code;
+}
+
+static int report(struct job *job, const struct sf_convert_result *first, struct sf_err *err)
 {
     const struct command *c = job->command;
+    const char *path;
+    uint64_t bytes;
+    int measured = measure(&path, &bytes, job, err);
+    if (measured != SF_OK)
+        return measured;
     struct report_facts facts = {.source = c->source,
-                                 .container = c->output,
+                                 .container = path,
+                                 .container_files = sf_layout_files(job->plan.layout),
                                  .model_id = job->model_id,
                                  .converter = "scout-convert " SCOUT_VERSION,
                                  .options = options_text(job, c),
@@ -432,8 +462,6 @@ static int report(struct job *job, const struct sf_convert_result *first, uint64
 
 static int convert(struct job *job, struct sf_err *err)
 {
-    const struct command *c = job->command;
-    struct sf_file_stat stat;
     struct sf_convert_result first, result;
     int code = check_model_id(job->model_id, err);
     if (code != SF_OK)
@@ -447,11 +475,7 @@ static int convert(struct job *job, struct sf_err *err)
             code = convert_round(&result, job, err);
     }
     tool_progress_end(&job->progress);
-    if (code == SF_OK)
-        code = sf_file_stat(&stat, c->output, err);
-    if (code != SF_OK)
-        return code;
-    return report(job, &first, stat.bytes, err);
+    return code == SF_OK ? report(job, &first, err) : code;
 }
 
 int main(int argc, char **argv)

@@ -8,6 +8,8 @@
 #include "libformat/base/jobs.h"
 #include "libformat/base/mem.h"
 
+static const uint64_t SLOT_BYTES = 2u << 20;
+
 /* Extents that follow each other in the file and are all resident: one copy of any length. */
 struct run {
     uint64_t address, bytes; /* payload */
@@ -106,8 +108,8 @@ static int fill_piece(void *context, int64_t index, int worker, struct sf_err *e
         uint64_t from = at > r->offset ? at : r->offset, to = r->offset + r->bytes;
         to = to < at + n ? to : at + n;
         if (from < to)
-            memcpy((unsigned char *)slot + (from - at),
-                   sf_map_bytes(image->map, r->address + (from - r->offset)), to - from);
+            sf_map_copy((unsigned char *)slot + (from - at), image->map,
+                        r->address + (from - r->offset), to - from);
     }
     code = sk_lane_send(lane, image->block + at, n, err);
     uint64_t done = atomic_fetch_add(&f->done, n) + n;
@@ -124,7 +126,7 @@ static int fill_block(struct sft_device_image *image, const struct sk_device *de
     int threads = options->threads > 0 ? options->threads : sf_cpu_count();
     threads = threads > SFT_LOAD_THREADS_MOST ? SFT_LOAD_THREADS_MOST : threads;
     f.lane = lanes;
-    f.slot_bytes = options->slot_bytes ? options->slot_bytes : (uint64_t)SFT_LOAD_SLOT_BYTES;
+    f.slot_bytes = options->slot_bytes ? options->slot_bytes : SLOT_BYTES;
     int64_t pieces = (int64_t)((image->bytes + f.slot_bytes - 1) / f.slot_bytes);
     int code = sf_jobs_run(fill_piece, &f, pieces, threads, err);
     for (int i = 0; i < threads; i++) {

@@ -344,6 +344,13 @@ int sf_out_truncate(struct sf_out *out, uint64_t bytes, struct sf_err *err)
     return SF_OK;
 }
 
+int sf_out_rename_to(struct sf_out *out, const char *path, struct sf_err *err)
+{
+    out->path = sf_arena_strdup(&out->arena, path);
+    return out->path ? check_target(path, err)
+                     : sf_fail(err, SF_ENOMEM, "%s: cannot allocate its name", path);
+}
+
 int sf_out_sync(struct sf_out *out, struct sf_err *err)
 {
     if (fdatasync(out->fd) != 0)
@@ -418,6 +425,13 @@ int sf_link_target(char **out, struct sf_arena *arena, const char *path, struct 
 int sf_remove_file(const char *path, struct sf_err *err)
 {
     return unlink(path) == 0 ? SF_OK : sf_fail_errno(err, errno, "%s: cannot remove", path);
+}
+
+int sf_rename_file(const char *from, const char *to, struct sf_err *err)
+{
+    if (rename(from, to) != 0)
+        return sf_fail_errno(err, errno, "%s: cannot rename to %s", from, to);
+    return sf_sync_directory_of(to, err);
 }
 
 int sf_sync_directory_of(const char *path, struct sf_err *err)

@@ -73,6 +73,8 @@ int sf_out_read_at(struct sf_out *out, void *data, uint64_t bytes, uint64_t offs
  * did. Only one process at a time may do so: the caller holds a lock (append_file.h). */
 int sf_out_resume(struct sf_out **out, uint64_t *bytes, const char *path, struct sf_err *err);
 int sf_out_truncate(struct sf_out *out, uint64_t bytes, struct sf_err *err);
+/* Commit puts the file at `path` instead. */
+int sf_out_rename_to(struct sf_out *out, const char *path, struct sf_err *err);
 /* What has been written survives a power failure. */
 int sf_out_sync(struct sf_out *out, struct sf_err *err);
 /* Ends the handle; the file ".partial" stays for sf_out_resume. NULL is welcome. */
@@ -88,6 +90,7 @@ int sf_write_file(const char *path, const void *data, uint64_t bytes, struct sf_
 /* Where a symbolic link leads in the end, in `arena`; *out is NULL when `path` is no link. */
 int sf_link_target(char **out, struct sf_arena *arena, const char *path, struct sf_err *err);
 int sf_remove_file(const char *path, struct sf_err *err);
+int sf_rename_file(const char *from, const char *to, struct sf_err *err);
 
 /* Makes the directory entry of `path` survive a power failure. */
 int sf_sync_directory_of(const char *path, struct sf_err *err);

@@ -16,7 +16,14 @@ int index_encode(unsigned char **out, uint64_t *bytes, struct sf_arena *arena,
 /* Bytes of the index that differ between equal models in different files: head and part table. */
 uint64_t index_placing_bytes(const unsigned char *data);
 
+struct index_part {
+    uint64_t address, bytes; /* payload; it begins behind the header page of its file */
+};
+
 struct container_index {
+    struct index_part *part; /* by address: all of it, or files 2, 3, ... of a set */
+    int64_t parts;
+    uint64_t payload_bytes;
     struct sf_entry *entry; /* index order */
     int64_t entries;
     struct sf_extent *extent; /* address order */

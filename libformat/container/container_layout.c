@@ -7,6 +7,7 @@
 #include "libformat/base/mem.h"
 #include "libformat/codec/nf4_tables.h"
 #include "libformat/container/layout.h"
+#include "libformat/container/set_name.h"
 #include "libformat/container/string_table.h"
 
 static const uint64_t EXTENT_ALIGN = (uint64_t)1 << LAYOUT_EXTENT_LOG2;
@@ -343,6 +344,62 @@ int sf_layout_finish(struct sf_layout *layout, struct sf_err *err)
     code = sort_entries(layout, err);
     layout->finished = code == SF_OK;
     return code;
+}
+
+/* ---- parts ---- */
+
+static int check_largest(const struct sf_layout *layout, uint64_t most, struct sf_err *err)
+{
+    const struct sf_extent *largest = &layout->extent[0];
+    char text[SF_EXTENT_TEXT];
+    for (int64_t i = 1; i < layout->extents; i++)
+        if (layout->extent[i].bytes > largest->bytes)
+            largest = &layout->extent[i];
+    if (most >= HEADER_BYTES && largest->bytes <= most - HEADER_BYTES)
+        return SF_OK;
+    return sf_fail(err, SF_EINVAL,
+                   "parts of at most %llu bytes: %s is never split and needs a file of %llu",
+                   (unsigned long long)most, sf_extent_format(text, largest),
+                   (unsigned long long)(largest->bytes + HEADER_BYTES));
+}
+
+int sf_layout_split(struct sf_layout *layout, uint64_t most, struct sf_err *err)
+{
+    assert(layout->finished && layout->parts == 0);
+    int code = check_largest(layout, most, err);
+    if (code != SF_OK)
+        return code;
+    layout->part = sf_arena_array(layout->arena, (uint64_t)layout->extents, sizeof *layout->part);
+    if (!layout->part)
+        return sf_fail(err, SF_ENOMEM, "no memory for %lld parts", (long long)layout->extents);
+    for (int64_t i = 0; i < layout->extents; i++) {
+        const struct sf_extent *e = &layout->extent[i];
+        struct layout_part *last = layout->parts ? &layout->part[layout->parts - 1] : NULL;
+        if (!last || e->bytes > most - HEADER_BYTES - last->bytes)
+            *(last = &layout->part[layout->parts++]) = (struct layout_part){.address = e->address};
+        last->bytes += e->bytes;
+    }
+    if (layout->parts >= SF_FILES_MAX)
+        return sf_fail(err, SF_EINVAL, "parts of at most %llu bytes would be %lld, more than %d",
+                       (unsigned long long)most, (long long)layout->parts + 1, SF_FILES_MAX);
+    layout->part_most = most;
+    return SF_OK;
+}
+
+int64_t sf_layout_files(const struct sf_layout *layout)
+{
+    return layout->parts + 1;
+}
+
+uint64_t sf_layout_part_most(const struct sf_layout *layout)
+{
+    return layout->part_most;
+}
+
+uint64_t sf_layout_file_bytes(const struct sf_layout *layout, int64_t file)
+{
+    assert(file >= 2 && file <= layout->parts + 1);
+    return HEADER_BYTES + layout->part[file - 2].bytes;
 }
 
 /* ---- what it says ---- */

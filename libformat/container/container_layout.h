@@ -23,6 +23,11 @@ struct entry_books {
     int64_t codebook, map; /* numbers of books; -1: the tensor has none */
 };
 
+/* Payload of one file of several: whole extents. */
+struct layout_part {
+    uint64_t address, bytes;
+};
+
 struct sf_layout {
     struct sf_arena *arena;
     bool finished;
@@ -37,6 +42,9 @@ struct sf_layout {
     int64_t books, book_room;
     int64_t *order; /* [entries]: by layer, part, expert, name */
     uint64_t payload_bytes, chunks;
+    struct layout_part *part; /* by address; the files behind the first */
+    int64_t parts;            /* 0: all is in one file */
+    uint64_t part_most;       /* bytes of a file, 0: not limited */
 };
 
 /* <0, 0, >0: the order of the index. */

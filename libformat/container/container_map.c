@@ -2,6 +2,7 @@
 
 #include <assert.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "libformat/base/bytes.h"
@@ -12,6 +13,15 @@
 #include "libformat/container/container_inside.h"
 #include "libformat/container/container_metadata.h"
 #include "libformat/container/layout.h"
+#include "libformat/container/set_name.h"
+
+/* Payload addresses [address, address + bytes). */
+struct map_part {
+    uint64_t address, bytes;
+    const unsigned char *data;
+    const char *path;
+    struct sf_mapping file; /* of a set; else empty: it is the map's own */
+};
 
 struct sf_map {
     struct sf_arena arena;
@@ -20,6 +30,8 @@ struct sf_map {
     struct header_page header;
     struct container_index index;
     struct container_metadata metadata;
+    struct map_part *part; /* by address */
+    int64_t parts;
     struct sf_container_info info;
     uint64_t unread; /* bit of each section type that a glance leaves */
 };
@@ -58,6 +70,15 @@ static void leave_large(struct sf_map *map)
         else
             bytes += s->bytes;
     }
+}
+
+enum { HASH_TEXT = 33 };
+
+static const char *identity_format(char text[HASH_TEXT], struct sf_hash128 hash)
+{
+    snprintf(text, HASH_TEXT, "%016llx%016llx", (unsigned long long)hash.high,
+             (unsigned long long)hash.low);
+    return text;
 }
 
 /* Every section but the payload, whose chunks have checksums of their own; unknown ones too. */
@@ -115,21 +136,103 @@ static int read_sections(struct sf_map *map, struct sf_err *err)
     return check_identity(map, err);
 }
 
+/* ---- other files of a set ---- */
+
+static int check_part(const struct sf_map *map, const struct map_part *part, uint32_t file,
+                      struct sf_err *err)
+{
+    const struct header_page *first = &map->header;
+    struct header_page h;
+    char have[HASH_TEXT], want[HASH_TEXT];
+    int code = header_decode(&h, part->file.data, part->file.bytes, err);
+    if (code != SF_OK)
+        return code;
+    if (h.files == 0)
+        return sf_fail(err, SF_EFORMAT, "a container of its own, not file %u of %u", file,
+                       first->files);
+    if (h.identity.low != first->identity.low || h.identity.high != first->identity.high)
+        return sf_fail(err, SF_EFORMAT, "of another container: its identity is %s, not %s",
+                       identity_format(have, h.identity), identity_format(want, first->identity));
+    if (h.file != file || h.files != first->files)
+        return sf_fail(err, SF_EFORMAT, "file %u of %u, not file %u of %u", h.file, h.files, file,
+                       first->files);
+    if (header_payload(&h).bytes != part->bytes || h.extent_log2 != first->extent_log2 ||
+        h.chunk_log2 != first->chunk_log2)
+        return sf_fail(err, SF_EFORMAT, "holds %llu bytes of payload, the first file says %llu",
+                       (unsigned long long)header_payload(&h).bytes,
+                       (unsigned long long)part->bytes);
+    return SF_OK;
+}
+
+static int open_part(struct sf_map *map, struct map_part *part, uint32_t file, bool glance,
+                     struct sf_err *err)
+{
+    part->path = sf_set_sibling(&map->arena, map->path, file, map->header.files);
+    if (!part->path)
+        return sf_fail(err, SF_EINVAL,
+                       "the first file of %u, so its name must end in -00001-of-%05u.scout",
+                       map->header.files, map->header.files);
+    int code = sf_map_file(&part->file, part->path, err);
+    if (code != SF_OK)
+        return sf_err_prefix(err, "file %u of %u", file, map->header.files);
+    if (glance)
+        sf_mapping_sparse(&part->file);
+    code = check_part(map, part, file, err);
+    if (code != SF_OK)
+        sf_err_prefix(err, "%s", part->path);
+    int there = sf_mapping_check(&part->file, part->path, err);
+    part->data = part->file.data + HEADER_BYTES;
+    return there == SF_OK ? code : there;
+}
+
+static int open_parts(struct sf_map *map, bool glance, struct sf_err *err)
+{
+    int code = SF_OK;
+    map->part = sf_arena_array(&map->arena, (uint64_t)map->index.parts, sizeof *map->part);
+    if (!map->part)
+        return sf_fail(err, SF_ENOMEM, "cannot allocate %lld parts", (long long)map->index.parts);
+    for (int64_t i = 0; i < map->index.parts && code == SF_OK; i++) {
+        struct map_part *part = &map->part[map->parts++];
+        part->address = map->index.part[i].address;
+        part->bytes = map->index.part[i].bytes;
+        part->path = map->path;
+        part->data = map->file.data + HEADER_BYTES;
+        if (map->header.files)
+            code = open_part(map, part, (uint32_t)i + 2, glance, err);
+    }
+    return code;
+}
+
+/* Not the first: that one says where everything is. */
+static int check_first(const struct sf_map *map, struct sf_err *err)
+{
+    const struct header_page *h = &map->header;
+    if (h->file < 2)
+        return SF_OK;
+    return sf_fail(err, SF_EINVAL,
+                   "file %u of %u: give the first, which ends in -00001-of-%05u.scout", h->file,
+                   h->files, h->files);
+}
+
 static void fill_info(struct sf_map *map)
 {
-    map->info = (struct sf_container_info){
-        .version_major = map->header.major,
-        .version_minor = map->header.minor,
-        .file_bytes = map->header.file_bytes,
-        .payload_bytes = header_find(&map->header, SECTION_PAYLOAD)->bytes,
-        .payload_offset = header_find(&map->header, SECTION_PAYLOAD)->offset,
-        .extent_align = (uint32_t)1 << map->header.extent_log2,
-        .chunk_bytes = (uint32_t)1 << map->header.chunk_log2,
-        .tensors = map->index.entries,
-        .extents = map->index.extents,
-        .files = map->metadata.files,
-        .checksums_unread = is_unread(map, SECTION_CHECKSUMS),
-        .metadata_unread = is_unread(map, SECTION_METADATA)};
+    uint64_t bytes = map->header.file_bytes;
+    for (int64_t i = 0; i < map->parts; i++)
+        bytes += map->part[i].file.bytes;
+    map->info =
+        (struct sf_container_info){.version_major = map->header.major,
+                                   .version_minor = map->header.minor,
+                                   .file_bytes = bytes,
+                                   .payload_bytes = map->index.payload_bytes,
+                                   .container_files = map->header.files ? map->header.files : 1,
+                                   .payload_offset = HEADER_BYTES,
+                                   .extent_align = (uint32_t)1 << map->header.extent_log2,
+                                   .chunk_bytes = (uint32_t)1 << map->header.chunk_log2,
+                                   .tensors = map->index.entries,
+                                   .extents = map->index.extents,
+                                   .files = map->metadata.files,
+                                   .checksums_unread = is_unread(map, SECTION_CHECKSUMS),
+                                   .metadata_unread = is_unread(map, SECTION_METADATA)};
     hash128_put(map->info.identity, map->header.identity);
 }
 
@@ -148,12 +251,16 @@ static int open_map(struct sf_map **out, const char *path, bool glance, struct s
     map->path = sf_arena_strdup(&map->arena, path);
     code = map->path ? header_decode(&map->header, map->file.data, map->file.bytes, err)
                      : sf_fail(err, SF_ENOMEM, "cannot allocate its name");
+    if (code == SF_OK)
+        code = check_first(map, err);
     if (code == SF_OK && glance) {
         leave_large(map);
         prefetch(map);
     }
     if (code == SF_OK)
         code = read_sections(map, err);
+    if (code == SF_OK)
+        code = open_parts(map, glance, err);
     if (code != SF_OK)
         sf_err_prefix(err, "%s", path);
     int there = sf_map_check(map, err); /* why it looks malformed, if so */
@@ -182,6 +289,8 @@ void sf_map_close(struct sf_map *map)
 {
     if (!map)
         return;
+    for (int64_t i = 0; i < map->parts; i++)
+        sf_unmap(&map->part[i].file);
     sf_unmap(&map->file);
     sf_arena_free(&map->arena);
     sf_free(map);
@@ -189,7 +298,11 @@ void sf_map_close(struct sf_map *map)
 
 int sf_map_check(const struct sf_map *map, struct sf_err *err)
 {
-    return sf_mapping_check(&map->file, map->path ? map->path : "container", err);
+    int code = sf_mapping_check(&map->file, map->path ? map->path : "container", err);
+    for (int64_t i = 0; i < map->parts && code == SF_OK; i++)
+        if (map->part[i].file.data)
+            code = sf_mapping_check(&map->part[i].file, map->part[i].path, err);
+    return code;
 }
 
 const char *sf_map_path(const struct sf_map *map)
@@ -269,10 +382,42 @@ const struct sf_entry *sf_map_find_name(const struct sf_map *map, const char *na
     return NULL;
 }
 
+static const struct map_part *part_of(const struct sf_map *map, uint64_t address)
+{
+    int64_t low = 0, high = map->parts - 1;
+    assert(address < map->info.payload_bytes);
+    while (low < high) {
+        int64_t mid = low + (high - low + 1) / 2;
+        if (map->part[mid].address <= address)
+            low = mid;
+        else
+            high = mid - 1;
+    }
+    return &map->part[low];
+}
+
 const void *sf_map_bytes(const struct sf_map *map, uint64_t address)
 {
-    assert(address < map->info.payload_bytes);
-    return map->file.data + HEADER_BYTES + address;
+    const struct map_part *part = part_of(map, address);
+    return part->data + (address - part->address);
+}
+
+void sf_map_copy(void *out, const struct sf_map *map, uint64_t address, uint64_t bytes)
+{
+    for (uint64_t done = 0; done < bytes;) {
+        const struct map_part *part = part_of(map, address + done);
+        uint64_t at = address + done - part->address, n = part->bytes - at;
+        n = n < bytes - done ? n : bytes - done;
+        memcpy((unsigned char *)out + done, part->data + at, n);
+        done += n;
+    }
+}
+
+const char *sf_map_place(uint64_t *offset, const struct sf_map *map, uint64_t address)
+{
+    const struct map_part *part = part_of(map, address);
+    *offset = HEADER_BYTES + (address - part->address);
+    return part->path;
 }
 
 int sf_map_read_file(char **out, uint64_t *bytes, const struct sf_map *map, const char *name,

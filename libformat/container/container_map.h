@@ -15,7 +15,8 @@
 
 struct sf_map; /* owns the mapping */
 
-/* Maps `path` and checks header, index and the metadata directory.
+/* Maps `path` and checks header, index and the metadata directory. Of a container in several files
+ * `path` is the first; the others lie beside it (set_name.h) and are checked to be of the same one.
  * SF_ENOENT: no such file. SF_EFORMAT: the bytes make no container. SF_EUNSUPPORTED: a newer major
  * version or an unknown incompatible feature. SF_EDAMAGED: a section's hash does not match. */
 int sf_map_open(struct sf_map **out, const char *path, struct sf_err *err);
@@ -32,8 +33,9 @@ int sf_map_check(const struct sf_map *map, struct sf_err *err);
 const char *sf_map_path(const struct sf_map *map);
 struct sf_container_info {
     uint32_t version_major, version_minor;
-    uint64_t file_bytes, payload_bytes;
-    uint64_t payload_offset; /* where payload address 0 lies in the file */
+    uint64_t file_bytes, payload_bytes; /* of all files */
+    int64_t container_files;            /* 1, or as many as it was split into */
+    uint64_t payload_offset;            /* where the payload begins in each file that has some */
     uint32_t extent_align, chunk_bytes;
     int64_t tensors, extents, files;
     unsigned char identity[16]; /* hash over uncompressed content: equal models, equal identity */
@@ -54,6 +56,11 @@ const struct sf_extent *sf_map_extent(const struct sf_map *map, int64_t index);
 /* payload[address .. address + bytes): a range inside one extent, as given out by planes and
  * extents. */
 const void *sf_map_bytes(const struct sf_map *map, uint64_t address);
+
+/* The same for any range: copied to `out`. */
+void sf_map_copy(void *out, const struct sf_map *map, uint64_t address, uint64_t bytes);
+/* Where it lies on disk: returns the file's path (the map's), sets the offset in it. */
+const char *sf_map_place(uint64_t *offset, const struct sf_map *map, uint64_t address);
 
 /* A carried file ("config.json", "tokenizer.json", ...), inflated into `arena` with a NUL behind
  * it. SF_ENOENT: the container has no such file. */

@@ -10,6 +10,7 @@
 #include "libformat/container/container_index.h"
 #include "libformat/container/container_metadata.h"
 #include "libformat/container/layout.h"
+#include "libformat/container/out_files.h"
 
 struct byte_range {
     uint64_t from, to;
@@ -17,8 +18,7 @@ struct byte_range {
 
 struct sf_writer {
     struct sf_layout *layout;
-    struct sf_out *out;
-    bool resumable;
+    struct out_files out;
     struct sf_arena arena;
     unsigned char *checksum; /* [chunks] u64, little-endian */
     unsigned char *put;      /* [chunks] 1 once written: each by one thread, read at commit */
@@ -106,9 +106,7 @@ int sf_writer_open(struct sf_writer **out, const char *path, struct sf_layout *l
     struct sf_writer *w = NULL;
     int code = create_writer(&w, path, layout, err);
     if (code == SF_OK)
-        code = sf_out_open(&w->out, path, err);
-    if (code == SF_OK)
-        code = sf_out_reserve(w->out, HEADER_BYTES + layout->payload_bytes, err);
+        code = out_files_open(&w->out, path, layout, err);
     if (code != SF_OK) {
         sf_writer_abort(w);
         return code;
@@ -121,25 +119,13 @@ int sf_writer_resume(struct sf_writer **out, uint64_t *standing, const char *pat
                      struct sf_layout *layout, struct sf_err *err)
 {
     struct sf_writer *w = NULL;
-    uint64_t bytes = HEADER_BYTES + layout->payload_bytes, size = 0;
     int code = create_writer(&w, path, layout, err);
     if (code == SF_OK)
-        code = sf_out_resume(&w->out, &size, path, err);
-    *standing = size > HEADER_BYTES ? size - HEADER_BYTES : 0;
-    if (code == SF_OK)
-        code = sf_out_reserve(w->out, bytes, err);
-    if (code == SF_OK) /* a commit that was cut short left sections behind the payload */
-        code = sf_out_truncate(w->out, bytes, err);
-    if (code == SF_OK)
-        code = sf_out_sync(w->out, err);
+        code = out_files_resume(&w->out, standing, path, layout, err);
     if (code != SF_OK) {
-        if (size > 0)
-            sf_writer_keep(w);
-        else
-            sf_writer_abort(w);
+        sf_writer_abort(w);
         return code;
     }
-    w->resumable = true;
     *out = w;
     return SF_OK;
 }
@@ -151,7 +137,7 @@ static int put_chunks(struct sf_writer *w, const struct sf_extent *extent, uint6
     int code = check_padding(w, extent->address + offset, data, bytes, err);
     if (code != SF_OK)
         return code;
-    code = sf_out_write_at(w->out, data, bytes, HEADER_BYTES + extent->address + offset, err);
+    code = out_files_put(&w->out, extent->address + offset, data, bytes, err);
     if (code != SF_OK)
         return code;
     for (uint64_t done = 0; done < bytes; done += chunk_bytes) {
@@ -211,7 +197,7 @@ int sf_writer_restore(struct sf_writer *w, int64_t index, uint64_t offset, uint6
 
 int sf_writer_sync(struct sf_writer *w, struct sf_err *err)
 {
-    return sf_out_sync(w->out, err);
+    return out_files_sync(&w->out, err);
 }
 
 int sf_writer_add_file(struct sf_writer *w, const char *name, const void *data, uint64_t bytes,
@@ -271,7 +257,7 @@ static int check_complete(const struct sf_writer *w, struct sf_err *err)
 static int append_section(struct sf_writer *w, struct header_page *header, uint32_t type,
                           const unsigned char *data, uint64_t bytes, struct sf_err *err)
 {
-    int code = sf_out_write_at(w->out, data, bytes, header->file_bytes, err);
+    int code = out_files_write(&w->out, 1, header->file_bytes, data, bytes, err);
     header->section[header->sections++] = (struct header_section){.type = type,
                                                                   .offset = header->file_bytes,
                                                                   .bytes = bytes,
@@ -280,20 +266,55 @@ static int append_section(struct sf_writer *w, struct header_page *header, uint3
     return code;
 }
 
-/* Checksums, index, metadata; then the header, which makes a container of them. */
+/* Header of file `file` so far: of the first of several without sections, of others with payload. */
+static struct header_page begin_header(const struct sf_layout *l, int64_t file)
+{
+    struct header_page header = {.major = LAYOUT_MAJOR,
+                                 .minor = LAYOUT_MINOR,
+                                 .file_bytes = HEADER_BYTES,
+                                 .extent_log2 = LAYOUT_EXTENT_LOG2,
+                                 .chunk_log2 = LAYOUT_CHUNK_LOG2};
+    uint64_t payload = l->payload_bytes;
+    if (l->parts > 0) {
+        header.incompatible = FEATURE_FILES;
+        header.file = (uint32_t)file;
+        header.files = (uint32_t)sf_layout_files(l);
+        payload = file > 1 ? l->part[file - 2].bytes : 0;
+    }
+    if (payload > 0)
+        header.section[header.sections++] = (struct header_section){
+            .type = SECTION_PAYLOAD, .offset = HEADER_BYTES, .bytes = payload};
+    header.file_bytes += payload;
+    return header;
+}
+
+static int write_header(const struct sf_writer *w, int64_t file, const struct header_page *header,
+                        struct sf_err *err)
+{
+    unsigned char page[HEADER_BYTES];
+    header_encode(page, header);
+    return out_files_write(&w->out, file, 0, page, sizeof page, err);
+}
+
+/* What says which tensor lies where is known for sure only now. */
+static int check_first(const struct sf_layout *l, const struct header_page *header,
+                       struct sf_err *err)
+{
+    if (l->parts == 0 || header->file_bytes <= l->part_most)
+        return SF_OK;
+    return sf_fail(err, SF_EINVAL,
+                   "parts of at most %llu bytes: checksums, index and carried files need %llu",
+                   (unsigned long long)l->part_most, (unsigned long long)header->file_bytes);
+}
+
+/* Checksums, index, metadata; then the headers, the first file's last: it makes a container of
+ * them. */
 static int write_sections(struct sf_writer *w, struct sf_err *err)
 {
     const struct sf_layout *l = w->layout;
-    unsigned char page[HEADER_BYTES], *index, *metadata;
+    unsigned char *index, *metadata;
     uint64_t index_bytes, metadata_bytes, checksum_bytes = 8 * l->chunks;
-    struct header_page header = {
-        .major = LAYOUT_MAJOR,
-        .minor = LAYOUT_MINOR,
-        .file_bytes = HEADER_BYTES + l->payload_bytes,
-        .extent_log2 = LAYOUT_EXTENT_LOG2,
-        .chunk_log2 = LAYOUT_CHUNK_LOG2,
-        .sections = 1,
-        .section[0] = {.type = SECTION_PAYLOAD, .offset = HEADER_BYTES, .bytes = l->payload_bytes}};
+    struct header_page header = begin_header(l, 1);
     int code = index_encode(&index, &index_bytes, &w->arena, l, HEADER_BYTES, err);
     if (code == SF_OK)
         code = metadata_encode(&metadata, &metadata_bytes, &w->arena, &w->metadata, err);
@@ -306,10 +327,28 @@ static int write_sections(struct sf_writer *w, struct sf_err *err)
         code = append_section(w, &header, SECTION_INDEX, index, index_bytes, err);
     if (code == SF_OK)
         code = append_section(w, &header, SECTION_METADATA, metadata, metadata_bytes, err);
-    if (code != SF_OK)
-        return code;
-    header_encode(page, &header);
-    return sf_out_write_at(w->out, page, sizeof page, 0, err);
+    if (code == SF_OK)
+        code = check_first(l, &header, err);
+    for (int64_t file = 2; file <= sf_layout_files(l) && code == SF_OK; file++) {
+        struct header_page part = begin_header(l, file);
+        part.identity = header.identity;
+        code = write_header(w, file, &part, err);
+    }
+    return code == SF_OK ? write_header(w, 1, &header, err) : code;
+}
+
+int sf_layout_first_bytes(uint64_t *out, const struct sf_layout *layout, uint64_t carried,
+                          struct sf_err *err)
+{
+    enum { REST = 64 << 10 }; /* header page, summary, source shards */
+    struct sf_arena scratch = {0};
+    unsigned char *index;
+    uint64_t bytes;
+    int code = index_encode(&index, &bytes, &scratch, layout, HEADER_BYTES, err);
+    sf_arena_free(&scratch);
+    if (code == SF_OK) /* zstd makes of what it cannot pack at most a 256th more */
+        *out = REST + bytes + 8 * layout->chunks + carried + carried / 256;
+    return code;
 }
 
 int sf_writer_commit(struct sf_writer *w, const struct sf_summary *summary, struct sf_err *err)
@@ -320,14 +359,12 @@ int sf_writer_commit(struct sf_writer *w, const struct sf_summary *summary, stru
         code = check_complete(w, err);
     if (code == SF_OK)
         code = write_sections(w, err);
-    if (code == SF_OK) {
-        code = sf_out_commit(w->out, err);
-        w->out = NULL;
-    } else if (w->resumable) {
-        sf_out_keep(w->out);
-        w->out = NULL;
-    }
-    sf_writer_abort(w);
+    if (code == SF_OK)
+        code = out_files_commit(&w->out, err);
+    if (w->out.resumable)
+        sf_writer_keep(w);
+    else
+        sf_writer_abort(w);
     return code;
 }
 
@@ -335,7 +372,7 @@ void sf_writer_abort(struct sf_writer *w)
 {
     if (!w)
         return;
-    sf_out_abort(w->out);
+    out_files_abort(&w->out);
     sf_arena_free(&w->arena);
     sf_free(w);
 }
@@ -344,7 +381,6 @@ void sf_writer_keep(struct sf_writer *w)
 {
     if (!w)
         return;
-    sf_out_keep(w->out);
-    w->out = NULL;
+    out_files_keep(&w->out);
     sf_writer_abort(w);
 }

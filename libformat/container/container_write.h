@@ -3,7 +3,8 @@
  * Two steps. (1) A layout: the caller lists extents and the tensors in each; sf_layout_* gives
  * every plane its address before any byte exists. (2) A writer: whole extents, or runs of whole
  * chunks of one, are handed over in any order from any thread; each is hashed and written where it
- * belongs. Commit writes checksums, index, metadata and, last, the header; fsyncs; renames. A
+ * belongs. Commit writes checksums, index, metadata and, last, the header; fsyncs; renames: of
+ * several files the first last, without which the others are nothing. A
  * writer that is aborted, or a process that dies, leaves nothing at the target path. Same input,
  * same bytes. */
 #ifndef SCOUT_LIBFORMAT_CONTAINER_CONTAINER_WRITE_H
@@ -35,6 +36,17 @@ int sf_layout_tensor_with(int64_t *index, struct sf_layout *layout, const struct
                           const float codebook[16], const float map[256], struct sf_err *err);
 /* Ends the layout: addresses and sizes are final. */
 int sf_layout_finish(struct sf_layout *layout, struct sf_err *err);
+/* After finish: several files of at most `most` bytes each instead of one. The first holds no
+ * extents but all else (set_name.h), the others as many as fit, in order. SF_EINVAL, with the least
+ * that would do, where an extent does not fit. */
+int sf_layout_split(struct sf_layout *layout, uint64_t most, struct sf_err *err);
+int64_t sf_layout_files(const struct sf_layout *layout);      /* 1, or at least 2 after a split */
+uint64_t sf_layout_part_most(const struct sf_layout *layout); /* 0: not split */
+/* Of file 2 or more, counted from 1. */
+uint64_t sf_layout_file_bytes(const struct sf_layout *layout, int64_t file);
+/* Of the first file of a split container with `carried` bytes of files in it: about, and no less. */
+int sf_layout_first_bytes(uint64_t *out, const struct sf_layout *layout, uint64_t carried,
+                          struct sf_err *err);
 /* After finish. Entries in call order; extents in address order. */
 int64_t sf_layout_entry_count(const struct sf_layout *layout);
 struct sf_entry *sf_layout_entry(struct sf_layout *layout,
@@ -53,11 +65,17 @@ struct sf_writer;
 
 int sf_writer_open(struct sf_writer **out, const char *path, struct sf_layout *layout,
                    struct sf_err *err);
-/* A writer whose work outlives the process: it fills `path` + ".partial" and, if that stands
- * there, goes on with it: *standing bytes of payload were there. The caller holds a lock and keeps a
- * record of what was put and synced. A commit that fails leaves the file. */
+/* A writer whose work outlives the process: it fills `path` + ".partial" (and, for the payload of a
+ * split layout, `path` + ".part-00002.partial" and so on) and, if that stands there, goes on with it:
+ * the first *standing bytes of payload were there. The caller holds a lock and keeps a record of what
+ * was put and synced. A commit that fails leaves the files. */
 int sf_writer_resume(struct sf_writer **out, uint64_t *standing, const char *path,
                      struct sf_layout *layout, struct sf_err *err);
+/* Takes back what a commit that was cut short has renamed, for sf_writer_resume. Only for a caller
+ * who knows that there was one. */
+int sf_writer_take_back(const char *path, const struct sf_layout *layout, struct sf_err *err);
+/* Removes what was kept for sf_writer_resume. */
+int sf_writer_forget(const char *path, struct sf_err *err);
 /* Writes data[0..bytes) at `offset` in the extent: offset is a multiple of the chunk size, bytes
  * too unless the range ends the extent. Padding inside the range must be zero. Thread-safe for
  * ranges that do not overlap. The extent of the shared codebooks is the writer's own business. */

@@ -54,6 +54,8 @@ void header_encode(unsigned char page[HEADER_BYTES], const struct header_page *h
     page[HEADER_CHUNK_LOG2] = (unsigned char)header->chunk_log2;
     sf_put_u32(page + HEADER_SECTIONS, (uint32_t)header->sections);
     hash128_put(page + HEADER_IDENTITY, header->identity);
+    sf_put_u32(page + HEADER_FILE, header->file);
+    sf_put_u32(page + HEADER_FILES, header->files);
     for (int i = 0; i < header->sections; i++) {
         unsigned char *at = page + HEADER_TABLE + i * SECTION_BYTES;
         sf_put_u32(at + SECTION_TYPE, header->section[i].type);
@@ -105,10 +107,10 @@ static int check_version(const struct header_page *header, struct sf_err *err)
         return sf_fail(err, SF_EUNSUPPORTED,
                        "header: format version %u.%u, this program reads %d.x", header->major,
                        header->minor, LAYOUT_MAJOR);
-    if (header->incompatible != 0)
+    if (header->incompatible & ~(uint64_t)FEATURE_FILES)
         return sf_fail(err, SF_EUNSUPPORTED,
-                       "header: needs incompatible features 0x%llx, this program knows none",
-                       (unsigned long long)header->incompatible);
+                       "header: needs incompatible features 0x%llx, this program knows 0x%x",
+                       (unsigned long long)header->incompatible, (unsigned)FEATURE_FILES);
     return SF_OK;
 }
 
@@ -127,9 +129,35 @@ static int check_fields(const struct header_page *header, const unsigned char *p
                        (unsigned long long)file_bytes, (unsigned long long)header->file_bytes,
                        file_bytes < header->file_bytes ? "truncated" : "something follows the end");
     uint64_t table_end = HEADER_TABLE + (uint64_t)header->sections * SECTION_BYTES;
-    if (!all_zero(page + HEADER_ZERO_1, 2) || !all_zero(page + HEADER_ZERO_2, 48) ||
+    if (!all_zero(page + HEADER_ZERO_1, 2) ||
+        !all_zero(page + HEADER_ZERO_2, HEADER_TABLE - HEADER_ZERO_2) ||
         !all_zero(page + table_end, HEADER_BYTES - table_end))
         return sf_fail(err, SF_EFORMAT, "header: bytes that must be zero are not");
+    bool several = header->incompatible & FEATURE_FILES;
+    if (several ? header->files < 2 || header->file < 1 || header->file > header->files
+                : header->file != 0 || header->files != 0)
+        return sf_fail(err, SF_EFORMAT, "header: file %u of %u, %s", header->file, header->files,
+                       several ? "in a set" : "where all is in one");
+    return SF_OK;
+}
+
+/* Which sections there must be: everything in one file; in a set, of the first all but the payload,
+ * of the others nothing but that. */
+static int check_presence(const struct header_page *header, struct sf_err *err)
+{
+    char name[32];
+    for (uint32_t type = SECTION_PAYLOAD; type <= SECTION_METADATA; type++) {
+        bool payload = type == SECTION_PAYLOAD, have = header_find(header, type) != NULL;
+        bool want = header->files == 0 || payload == (header->file > 1);
+        if (have != want)
+            return sf_fail(err, SF_EFORMAT, "header: %s %s section", have ? "a" : "no",
+                           section_format(name, type));
+    }
+    if (header->file != 1 && header->section[0].type != SECTION_PAYLOAD)
+        return sf_fail(err, SF_EFORMAT, "header: the payload is not the first section");
+    if (header->file > 1 && header->sections != 1)
+        return sf_fail(err, SF_EFORMAT, "header: %d sections, file %u of a set has its payload",
+                       header->sections, header->file);
     return SF_OK;
 }
 
@@ -158,12 +186,7 @@ static int check_sections(const struct header_page *header, struct sf_err *err)
     if (at != header->file_bytes)
         return sf_fail(err, SF_EFORMAT, "header: sections end at %llu, the file at %llu",
                        (unsigned long long)at, (unsigned long long)header->file_bytes);
-    for (uint32_t type = SECTION_PAYLOAD; type <= SECTION_METADATA; type++)
-        if (!header_find(header, type))
-            return sf_fail(err, SF_EFORMAT, "header: no %s section", section_format(name, type));
-    if (header->section[0].type != SECTION_PAYLOAD)
-        return sf_fail(err, SF_EFORMAT, "header: the payload is not the first section");
-    return SF_OK;
+    return check_presence(header, err);
 }
 
 int header_decode(struct header_page *out, const unsigned char *file, uint64_t file_bytes,
@@ -181,6 +204,8 @@ int header_decode(struct header_page *out, const unsigned char *file, uint64_t f
     out->extent_log2 = file[HEADER_EXTENT_LOG2];
     out->chunk_log2 = file[HEADER_CHUNK_LOG2];
     out->identity = hash128_get(file + HEADER_IDENTITY);
+    out->file = sf_get_u32(file + HEADER_FILE);
+    out->files = sf_get_u32(file + HEADER_FILES);
     if ((code = check_version(out, err)) != SF_OK)
         return code;
     uint32_t sections = sf_get_u32(file + HEADER_SECTIONS);
@@ -200,6 +225,12 @@ int header_decode(struct header_page *out, const unsigned char *file, uint64_t f
     if ((code = check_fields(out, file, file_bytes, err)) != SF_OK)
         return code;
     return check_sections(out, err);
+}
+
+struct header_section header_payload(const struct header_page *header)
+{
+    const struct header_section *s = header_find(header, SECTION_PAYLOAD);
+    return s ? *s : (struct header_section){.type = SECTION_PAYLOAD, .offset = HEADER_BYTES};
 }
 
 const struct header_section *header_find(const struct header_page *header, uint32_t type)

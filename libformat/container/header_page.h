@@ -21,6 +21,7 @@ struct header_page {
     uint64_t file_bytes;
     int extent_log2, chunk_log2;
     struct sf_hash128 identity;
+    uint32_t file, files; /* of a set, from 1; 0 and 0: all is in one file */
     int sections;
     struct header_section section[HEADER_SECTIONS_MAX];
 };
@@ -35,6 +36,8 @@ void header_encode(unsigned char page[HEADER_BYTES], const struct header_page *h
  * version, features, and that the sections cover the file. Allocates nothing. */
 int header_decode(struct header_page *out, const unsigned char *file, uint64_t file_bytes,
                   struct sf_err *err);
+/* The payload's section, or one of no bytes: the first file of several has none. */
+struct header_section header_payload(const struct header_page *header);
 /* The section of this type, or NULL. */
 const struct header_section *header_find(const struct header_page *header, uint32_t type);
 /* "payload", "checksums", "index", "metadata" or "section type 77" into text[32]. */

@@ -70,28 +70,47 @@ static int allocate(struct index_reader *r, struct sf_arena *arena, struct sf_er
     out->entry = sf_arena_array(arena, (uint64_t)r->tensors.count, sizeof *out->entry);
     out->extent = sf_arena_array(arena, (uint64_t)r->extents.count, sizeof *out->extent);
     out->label = sf_arena_array(arena, (uint64_t)r->tensors.count, sizeof *out->label);
+    out->part = sf_arena_array(arena, (uint64_t)r->parts.count, sizeof *out->part);
     r->shape = sf_arena_array(arena, (uint64_t)r->shapes.count, sizeof *r->shape);
     r->plane = sf_arena_array(arena, (uint64_t)r->planes.count, sizeof *r->plane);
     r->plane_extent = sf_arena_array(arena, (uint64_t)r->planes.count, sizeof *r->plane_extent);
     r->plane_used = sf_arena_array(arena, (uint64_t)r->planes.count, sizeof *r->plane_used);
-    if (!out->entry || !out->extent || !out->label || !r->shape || !r->plane || !r->plane_extent ||
-        !r->plane_used)
+    if (!out->entry || !out->extent || !out->label || !out->part || !r->shape || !r->plane ||
+        !r->plane_extent || !r->plane_used)
         return sf_fail(err, SF_ENOMEM, "cannot allocate %lld tensors and %lld planes",
                        (long long)r->tensors.count, (long long)r->planes.count);
     return SF_OK;
 }
 
-/* Version 1.0 has one part: this file. */
+/* Row i of the table: what lies in this file, or in file i + 2 of a set. */
+static int read_part(struct index_reader *r, int64_t i, struct sf_err *err)
+{
+    const unsigned char *at = r->parts.data + i * PART_BYTES;
+    struct index_part *p = &r->out->part[i];
+    uint32_t file = sf_get_u32(at + PART_FILE), files = r->header->files;
+    *p = (struct index_part){sf_get_u64(at + PART_ADDRESS), sf_get_u64(at + PART_SIZE)};
+    if (file != (files ? (uint32_t)i + 2 : 0) || sf_get_u64(at + PART_OFFSET) != HEADER_BYTES)
+        return sf_fail(err, SF_EFORMAT, "part %lld: at %llu of file %u", (long long)i,
+                       (unsigned long long)sf_get_u64(at + PART_OFFSET), file);
+    if (p->address != r->payload_bytes || p->bytes == 0 || p->bytes % r->extent_align != 0 ||
+        !sf_add(&r->payload_bytes, r->payload_bytes, p->bytes))
+        return sf_fail(err, SF_EFORMAT, "part %lld: %llu bytes at address %llu", (long long)i,
+                       (unsigned long long)p->bytes, (unsigned long long)p->address);
+    if (!files && p->bytes != header_payload(r->header).bytes)
+        return sf_fail(err, SF_EFORMAT, "part 0 does not describe the payload of this file");
+    return index_must_be_zero(sf_get_u32(at + PART_ZERO), "part", i, err);
+}
+
 static int read_parts(struct index_reader *r, struct sf_err *err)
 {
-    if (r->parts.count != 1)
-        return sf_fail(err, SF_EUNSUPPORTED, "%lld parts, this program reads one",
-                       (long long)r->parts.count);
-    const unsigned char *part = r->parts.data;
-    if (sf_get_u64(part + PART_ADDRESS) != 0 || sf_get_u64(part + PART_SIZE) != r->payload_bytes ||
-        sf_get_u64(part + PART_OFFSET) != r->payload_offset || sf_get_u32(part + PART_FILE) != 0)
-        return sf_fail(err, SF_EFORMAT, "part 0 does not describe the payload of this file");
-    return index_must_be_zero(sf_get_u32(part + PART_ZERO), "part", 0, err);
+    int64_t want = r->header->files ? (int64_t)r->header->files - 1 : 1;
+    int code = SF_OK;
+    if (r->parts.count != want)
+        return sf_fail(err, SF_EFORMAT, "%lld parts, not %lld", (long long)r->parts.count,
+                       (long long)want);
+    for (int64_t i = 0; i < want && code == SF_OK; i++)
+        code = read_part(r, i, err);
+    return code;
 }
 
 static int read_labels(struct index_reader *r, struct sf_err *err)
@@ -185,10 +204,24 @@ static int check_stride(const struct sf_extent *extent, int64_t i, int32_t *laye
     return SF_OK;
 }
 
+/* Files of a set are cut between extents. `part`: the first that does not end before extent e. */
+static int check_parts(const struct index_reader *r, int64_t *part, const struct sf_extent *e,
+                       int64_t i, struct sf_err *err)
+{
+    const struct index_part *p = &r->out->part[*part];
+    uint64_t end = e->address + e->bytes, part_end = p->address + p->bytes;
+    if (end > part_end)
+        return sf_fail(err, SF_EFORMAT, "extent %lld: reaches over the end of part %lld",
+                       (long long)i, (long long)*part);
+    *part += end == part_end;
+    return SF_OK;
+}
+
 /* Extents tile the payload: each begins where the one before ends, chunks are numbered through. */
 static int read_extents(struct index_reader *r, struct sf_err *err)
 {
     uint64_t address = 0, chunk = 0;
+    int64_t part = 0;
     int32_t expert_layer = -1;
     for (int64_t i = 0; i < r->extents.count; i++) {
         int code = read_extent(r, i, err);
@@ -203,6 +236,8 @@ static int read_extents(struct index_reader *r, struct sf_err *err)
         if (e->first_chunk != chunk)
             return sf_fail(err, SF_EFORMAT, "extent %lld: first chunk %llu, not %llu", (long long)i,
                            (unsigned long long)e->first_chunk, (unsigned long long)chunk);
+        if ((code = check_parts(r, &part, e, i, err)) != SF_OK)
+            return code;
         if ((code = check_stride(r->out->extent, i, &expert_layer, err)) != SF_OK)
             return code;
         e->chunks = e->bytes / r->chunk_bytes + (e->bytes % r->chunk_bytes != 0);
@@ -213,6 +248,7 @@ static int read_extents(struct index_reader *r, struct sf_err *err)
         return sf_fail(err, SF_EFORMAT, "extents cover %llu of %llu payload bytes",
                        (unsigned long long)address, (unsigned long long)r->payload_bytes);
     r->out->chunks = chunk;
+    r->out->payload_bytes = address;
     return SF_OK;
 }
 
@@ -221,10 +257,8 @@ static int read_extents(struct index_reader *r, struct sf_err *err)
 int index_decode(struct container_index *out, struct sf_arena *arena, const unsigned char *data,
                  uint64_t bytes, const struct header_page *header, struct sf_err *err)
 {
-    const struct header_section *payload = header_find(header, SECTION_PAYLOAD);
     struct index_reader r = {.out = out,
-                             .payload_bytes = payload->bytes,
-                             .payload_offset = payload->offset,
+                             .header = header,
                              .extent_align = (uint64_t)1 << header->extent_log2,
                              .chunk_bytes = (uint64_t)1 << header->chunk_log2};
     int (*const steps[])(struct index_reader *, struct sf_err *) = {
@@ -234,6 +268,7 @@ int index_decode(struct container_index *out, struct sf_arena *arena, const unsi
     if (code != SF_OK)
         return code;
     find_tables(&r, data);
+    out->parts = r.parts.count;
     out->entries = r.tensors.count;
     out->extents = r.extents.count;
     out->names = r.names.data;

@@ -17,7 +17,8 @@ struct index_table {
 
 struct index_reader {
     struct container_index *out;
-    uint64_t payload_bytes, payload_offset;
+    const struct header_page *header;
+    uint64_t payload_bytes; /* of all files */
     uint64_t extent_align, chunk_bytes;
     struct index_table parts, extents, tensors, planes, shapes, labels, names;
     struct string_view strings;

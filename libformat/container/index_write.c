@@ -127,19 +127,34 @@ static unsigned char *take(struct index_writer *w, uint64_t bytes)
     return at;
 }
 
+static int64_t part_count(const struct sf_layout *layout)
+{
+    return layout->parts ? layout->parts : 1;
+}
+
 static void write_head(struct index_writer *w)
 {
     unsigned char *head = take(w, INDEX_HEAD_BYTES);
-    sf_put_u32(head + INDEX_PARTS, 1);
+    sf_put_u32(head + INDEX_PARTS, (uint32_t)part_count(w->layout));
     sf_put_u32(head + INDEX_EXTENTS, (uint32_t)w->layout->extents);
     sf_put_u32(head + INDEX_TENSORS, (uint32_t)w->layout->entries);
     sf_put_u32(head + INDEX_PLANES, (uint32_t)w->planes);
     sf_put_u32(head + INDEX_SHAPES, (uint32_t)w->shapes);
     sf_put_u32(head + INDEX_LABELS, SF_PART_COUNT);
     sf_put_u32(head + INDEX_STRING_BYTES, (uint32_t)w->strings.bytes);
-    unsigned char *part = take(w, PART_BYTES);
-    sf_put_u64(part + PART_SIZE, w->layout->payload_bytes);
-    sf_put_u64(part + PART_OFFSET, w->payload_offset);
+}
+
+static void write_parts(struct index_writer *w)
+{
+    const struct layout_part whole = {.bytes = w->layout->payload_bytes};
+    for (int64_t i = 0; i < part_count(w->layout); i++) {
+        const struct layout_part *p = w->layout->parts ? &w->layout->part[i] : &whole;
+        unsigned char *at = take(w, PART_BYTES);
+        sf_put_u64(at + PART_ADDRESS, p->address);
+        sf_put_u64(at + PART_SIZE, p->bytes);
+        sf_put_u64(at + PART_OFFSET, w->payload_offset);
+        sf_put_u32(at + PART_FILE, w->layout->parts ? (uint32_t)i + 2 : 0);
+    }
 }
 
 static void write_extents(struct index_writer *w)
@@ -271,7 +286,8 @@ int index_encode(unsigned char **out, uint64_t *bytes, struct sf_arena *arena,
         return code;
     collect_planes(&w);
     collect_shapes(&w);
-    *bytes = INDEX_HEAD_BYTES + PART_BYTES + (uint64_t)layout->extents * EXTENT_BYTES +
+    *bytes = INDEX_HEAD_BYTES + (uint64_t)part_count(layout) * PART_BYTES +
+             (uint64_t)layout->extents * EXTENT_BYTES +
              (uint64_t)layout->entries * (TENSOR_BYTES + NAME_BYTES) +
              (uint64_t)w.planes * PLANE_BYTES + (uint64_t)w.shapes * SHAPE_BYTES +
              SF_PART_COUNT * LABEL_BYTES + w.strings.bytes;
@@ -279,6 +295,7 @@ int index_encode(unsigned char **out, uint64_t *bytes, struct sf_arena *arena,
     if (!w.data)
         return no_memory(err);
     write_head(&w);
+    write_parts(&w);
     write_extents(&w);
     write_tensors(&w);
     write_planes_and_shapes(&w);

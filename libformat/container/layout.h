@@ -40,10 +40,14 @@ enum {
     HEADER_ZERO_1 = 58,       /* 2 bytes */
     HEADER_SECTIONS = 60,     /* u32 */
     HEADER_IDENTITY = 64,     /* 16 bytes */
-    HEADER_ZERO_2 = 80,       /* 48 bytes */
+    HEADER_FILE = 80,         /* u32: which file of a set, from 1; 0: all is in one file */
+    HEADER_FILES = 84,        /* u32: of how many */
+    HEADER_ZERO_2 = 88,       /* 40 bytes */
     HEADER_TABLE = 128,
     HEADER_SECTIONS_MAX = 64
 };
+
+enum { FEATURE_FILES = 1 }; /* incompatible: the payload is in other files */
 
 enum {
     SECTION_TYPE = 0,   /* u32 */
@@ -79,7 +83,7 @@ enum {
     PART_ADDRESS = 0, /* u64 first payload address */
     PART_SIZE = 8,    /* u64 */
     PART_OFFSET = 16, /* u64 where that address lies in the file */
-    PART_FILE = 24,   /* u32: 0 = this file */
+    PART_FILE = 24,   /* u32: 0 = this file, else which of the set */
     PART_ZERO = 28,   /* u32 */
     PART_BYTES = 32
 };

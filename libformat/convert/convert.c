@@ -3,12 +3,10 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
-#include "libformat/base/file.h"
 #include "libformat/base/jobs.h"
 #include "libformat/base/mem.h"
-#include "libformat/container/container_check.h"
+#include "libformat/convert/convert_finish.h"
 #include "libformat/convert/convert_resume.h"
 #include "libformat/convert/convert_work.h"
 #include "libformat/convert/matrix_encode.h"
@@ -60,7 +58,6 @@ struct run {
     struct wave wave[WAVES];
     struct task *task;
     int64_t tasks, next_unit;
-    struct sf_source_shard *shard;
     bool progress;     /* the journal holds a unit: worth keeping */
     atomic_ullong put; /* payload bytes written, by earlier runs too */
     atomic_bool stop;  /* on_progress said so */
@@ -337,13 +334,12 @@ static int open_run(struct run *run, struct sf_err *err)
     if (code != SF_OK)
         return code;
     struct sf_arena *a = &run->work.arena;
-    run->shard = sf_arena_array(a, (uint64_t)shards, sizeof *run->shard);
     run->plan->needed = sf_arena_array(&run->plan->arena, (uint64_t)shards, sizeof(bool));
     run->scratch = sf_arena_array(a, (uint64_t)run->threads, sizeof *run->scratch);
     run->task =
         sf_arena_array(a, (uint64_t)(run->plan->rows + run->work.pieces + 2 * run->work.units + 2),
                        sizeof *run->task);
-    if (!run->shard || !run->plan->needed || !run->scratch || !run->task)
+    if (!run->plan->needed || !run->scratch || !run->task)
         return sf_fail(err, SF_ENOMEM, "no memory for a conversion");
     return SF_OK;
 }
@@ -370,80 +366,6 @@ static int take_up(struct run *run, uint64_t standing, struct sf_err *err)
     return code;
 }
 
-static int commit(struct run *run, struct sf_err *err)
-{
-    const struct sf_convert_options *o = run->options;
-    const struct sf_model_spec *spec = run->plan->spec;
-    int code = sf_work_shard_hashes(run->shard, &run->work, err);
-    for (int64_t i = 0; i < o->files && code == SF_OK; i++)
-        code = sf_writer_add_file(run->writer, o->file[i].name, o->file[i].data, o->file[i].bytes,
-                                  err);
-    if (code == SF_OK)
-        code = sf_journal_add(run->journal, SF_JOURNAL_FINISHED, 0, "", 0, err);
-    if (code == SF_OK)
-        code = sf_journal_sync(run->journal, err);
-    if (code != SF_OK)
-        return code;
-    struct sf_summary summary = {.family = spec->family,
-                                 .architecture = spec->architecture,
-                                 .model_id = o->model_id,
-                                 .converter = o->converter,
-                                 .options = o->options_text,
-                                 .layers = spec->layers,
-                                 .hidden = spec->hidden,
-                                 .experts = spec->experts,
-                                 .vocabulary = spec->vocabulary,
-                                 .parameters = run->plan->parameters,
-                                 .parameters_text = run->plan->parameters_text,
-                                 .source_bytes = run->plan->source_bytes,
-                                 .shard_count = sf_hf_index_shard_count(run->plan->index),
-                                 .shard = run->shard};
-    struct sf_writer *writer = run->writer;
-    run->writer = NULL; /* gone either way */
-    return sf_writer_commit(writer, &summary, err);
-}
-
-/* What does not read back must not look finished. Where sources may be deleted it is all there is. */
-static int put_away(const char *path, bool keep, struct sf_err *err)
-{
-    struct sf_arena scratch = {0};
-    const char *name = keep ? sf_arena_printf(&scratch, "%s.damaged", path) : NULL;
-    bool kept = name && rename(path, name) == 0;
-    if (!keep)
-        unlink(path);
-    sf_arena_free(&scratch);
-    return sf_err_prefix(err, "the finished file did not read back and was %s",
-                         kept   ? "renamed to .damaged"
-                         : keep ? "left, because sources were deleted"
-                                : "removed");
-}
-
-static int read_back(const char *path, int threads, bool keep, struct sf_err *err)
-{
-    struct sf_map *map;
-    int64_t damaged;
-    struct sf_check_options options = {.threads = threads};
-    int code = sf_map_open(&map, path, err);
-    if (code == SF_OK) {
-        code = sf_check_run(&damaged, map, &options, err);
-        sf_map_close(map);
-    }
-    if (code == SF_OK)
-        return SF_OK;
-    if (code != SF_EDAMAGED && code != SF_EFORMAT)
-        return sf_err_prefix(err, "the finished file could not be read back, which the same "
-                                  "command tries again");
-    return put_away(path, keep, err);
-}
-
-/* Killed between the rename and the end of reading back: all is done but that. */
-static bool is_renamed(const struct run *run, const char *path)
-{
-    const char *partial = sf_arena_printf(&run->plan->arena, "%s.partial", path);
-    return sf_journal_find(run->journal, SF_JOURNAL_FINISHED) && partial &&
-           !sf_file_exists(partial) && sf_file_exists(path);
-}
-
 static uint64_t done_bytes(const struct run *run)
 {
     uint64_t done = 0;
@@ -464,7 +386,11 @@ static int write_container(struct run *run, const char *path, struct sf_convert_
                            struct sf_err *err)
 {
     uint64_t standing = 0;
-    int code = open_buffers(run, err);
+    int code = sf_finish_check_room(run->plan, run->options, err);
+    if (code == SF_OK)
+        code = open_buffers(run, err);
+    if (code == SF_OK)
+        code = sf_finish_take_back(&run->work, run->journal, path, err);
     if (code == SF_OK)
         code = sf_writer_resume(&run->writer, &standing, path, run->plan->layout, err);
     if (code == SF_OK)
@@ -477,8 +403,11 @@ static int write_container(struct run *run, const char *path, struct sf_convert_
     if (code != SF_OK)
         return code;
     result->done_bytes = done_bytes(run);
-    if (!is_waiting(run))
-        return commit(run, err);
+    if (!is_waiting(run)) {
+        struct sf_writer *writer = run->writer;
+        run->writer = NULL; /* gone either way */
+        return sf_finish_commit(writer, &run->work, run->journal, run->options, err);
+    }
     result->waits = true;
     sf_work_still_needed(run->plan->needed, &run->work);
     if (result->done_bytes == 0) { /* nothing to come back to */
@@ -525,15 +454,16 @@ int sf_convert_go_on(struct sf_convert_result *result, struct sf_convert_plan *p
     int code = open_run(&run, err);
     if (code == SF_OK && (code = sf_resume_match(journal, &run.work, options, err)) != SF_OK)
         sf_err_prefix(err, "%s.journal", path);
-    if (code == SF_OK && is_renamed(&run, path)) {
+    if (code == SF_OK && sf_finish_is_committed(&run.work, journal, path)) {
         result->kept_bytes = result->done_bytes = run.work.bytes;
         code = sf_resume_recall(&run.work, journal, err);
     } else if (code == SF_OK && (code = write_container(&run, path, result, err)) != SF_OK) {
         code = give_up(&run, code, err);
     }
     if (code == SF_OK && !result->waits) {
-        code = read_back(path, run.threads, options->on_source_done != NULL, err);
-        if (code == SF_OK || !sf_file_exists(path))
+        bool there, keep = options->on_source_done != NULL;
+        code = sf_finish_read_back(&there, &run.work, path, run.threads, keep, err);
+        if (code == SF_OK || !there)
             sf_journal_clear(journal, NULL);
     }
     close_run(&run);

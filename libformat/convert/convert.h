@@ -45,7 +45,8 @@ struct sf_convert_result {
     bool waits;          /* only with may_wait: not finished, shards are missing */
 };
 
-/* Writes the container at `path` and reads it back as a stranger would: header, index, every
+/* Writes the container at `path` (or, if the plan's layout was split, at the names of set_name.h made
+ * of it) and reads it back as a stranger would: header, index, every
  * checksum. `journal` is that of `path`, with its shards remembered in the plan's index; it is empty
  * after success. SF_EINVAL when it tells of other sources or options. `result` may be NULL. */
 int sf_convert_go_on(struct sf_convert_result *result, struct sf_convert_plan *plan,

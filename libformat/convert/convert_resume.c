@@ -66,10 +66,14 @@ static const char *describe(struct sf_work *work, const struct sf_convert_option
 {
     struct sf_arena *a = &work->arena;
     const char *hash = hash_text(a, plan);
-    return hash ? sf_arena_printf(
-                      a, "journal 3\nconverter %s\noptions \"%s\"\nmodel-id \"%s\"\ntensors %s\n",
-                      o->converter, o->options_text, o->model_id, hash)
-                : NULL;
+    uint64_t most = sf_layout_part_most(work->plan->layout);
+    const char *parts =
+        most ? sf_arena_printf(a, "max-part-size %llu\n", (unsigned long long)most) : "one file\n";
+    return hash && parts
+               ? sf_arena_printf(
+                     a, "journal 4\nconverter %s\noptions \"%s\"\nmodel-id \"%s\"\n%stensors %s\n",
+                     o->converter, o->options_text, o->model_id, parts, hash)
+               : NULL;
 }
 
 /* The line of `text` at its first difference from `other`, for a message. */

@@ -5,6 +5,7 @@
 #include <xxhash.h>
 
 #include "spec/decoder/fields.h"
+#include "spec/decoder/parts.h"
 #include "spec/decoder/strings.h"
 
 struct chunk chunk_at(u64 address)
@@ -54,7 +55,7 @@ static void check_chunk(struct chunk c)
 {
     const u64 stored = get_u64(g.checksums.bytes + 8 * c.number);
 
-    if (XXH3_64bits_withSeed(g.payload.bytes + c.address, (size_t)c.size, c.number) == stored)
+    if (XXH3_64bits_withSeed(payload_at(c.address), (size_t)c.size, c.number) == stored)
         return;
     (void)fflush(stdout);
     (void)fprintf(stderr, "decoder: %s: chunk %llu is damaged: ", g_path,
@@ -78,7 +79,7 @@ void check_chunks_of(const struct plane *p)
 
 void check_all_chunks(void)
 {
-    for (u64 at = 0; at < g.payload.size;) {
+    for (u64 at = 0; at < g.payload_size;) {
         const struct chunk c = chunk_at(at);
 
         check_chunk(c);

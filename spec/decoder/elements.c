@@ -5,6 +5,7 @@
 #include <xxhash.h>
 
 #include "spec/decoder/fields.h"
+#include "spec/decoder/parts.h"
 
 // Numbers (Q 2)
 
@@ -39,7 +40,7 @@ static u32 widen_f16(u16 h) // binary16 to the bits of the equal binary32
 
 static const u8 *plane_bytes(const struct tensor *t, u32 kind)
 {
-    return t->planes[kind] == NONE ? NULL : g.payload.bytes + g.planes[t->planes[kind]].address;
+    return t->planes[kind] == NONE ? NULL : payload_at(g.planes[t->planes[kind]].address);
 }
 
 // Q 2. Each operation is a statement of its own, so that no compiler may fuse two.

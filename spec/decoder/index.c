@@ -6,16 +6,9 @@
 
 #include "spec/decoder/fields.h"
 #include "spec/decoder/opened.h"
+#include "spec/decoder/parts.h"
 #include "spec/decoder/strings.h"
 #include "spec/decoder/tensors.h"
-
-static void read_part(const u8 *p) // C 5.1: version 1.0 has one, which is the payload of this file
-{
-    if (get_u64(p) != 0 || get_u64(p + 8) != g.payload.size ||
-        get_u64(p + 16) != g.payload.offset || get_u32(p + 24) != 0)
-        refuse("index: the part is not the payload of this file");
-    check_zero_u32(p + 28, "index: part", 0);
-}
 
 // C 5.2
 static void read_extent(u32 i, const u8 *p, struct strings strings, u64 address, u64 first_chunk)
@@ -37,7 +30,7 @@ static void read_extent(u32 i, const u8 *p, struct strings strings, u64 address,
         refuse("index: extent %u: storage %u is not known", i, get_u32(p + 12));
     if (e->address != address)
         refuse("index: extent %u does not begin where the one before ends", i);
-    if (e->size == 0 || e->size % g.extent_alignment != 0 || e->size > g.payload.size - address)
+    if (e->size == 0 || e->size % g.extent_alignment != 0 || e->size > g.payload_size - address)
         refuse("index: extent %u: its size is not aligned or past the payload", i);
     if (get_u64(p + 32) != (is_expert ? e->size : 0))
         refuse("index: extent %u: wrong stride", i);
@@ -64,6 +57,21 @@ static void check_expert_runs(void)
     }
 }
 
+// C 5.1: a part ends where an extent ends.
+static void check_ends_of_parts(void)
+{
+    u32 i = 0;
+
+    for (u32 k = 0; k < g.part_count; k++) {
+        const u64 end = g.parts[k].address + g.parts[k].size;
+
+        while (i < g.extent_count && g.extents[i].address + g.extents[i].size < end)
+            i++;
+        if (i == g.extent_count || g.extents[i].address + g.extents[i].size != end)
+            refuse("index: part %u ends within extent %u", k, i);
+    }
+}
+
 static void read_extents(const u8 *p, struct strings strings)
 {
     u64 address = 0;
@@ -74,9 +82,10 @@ static void read_extents(const u8 *p, struct strings strings)
         address += g.extents[i].size;
         g.chunk_count += g.extents[i].chunks;
     }
-    if (address != g.payload.size)
+    if (address != g.payload_size)
         refuse("index: the extents do not tile the payload");
     check_expert_runs();
+    check_ends_of_parts();
     if (g.checksums.size / 8 != g.chunk_count) // C 4
         refuse("checksums: there are not 8 bytes for each chunk");
 }
@@ -146,8 +155,10 @@ void read_index(void)
     g.label_count = get_u32(head + 20);
     const u32 string_bytes = get_u32(head + 24);
     check_zero_u32(head + 28, "index: head", 0);
-    if (g.part_count != 1 || g.label_count > 256)
-        refuse("index: %u parts and %u labels, not 1 and at most 256", g.part_count, g.label_count);
+    if (g.part_count != (g.files_of_set > 0 ? g.files_of_set - 1 : 1))
+        refuse("index: %u parts in a set of %u files", g.part_count, g.files_of_set);
+    if (g.label_count > 256)
+        refuse("index: %u labels, more than 256", g.label_count);
     if (g.tensor_count == 0 || g.tensor_count >> 30 != 0 || g.extent_count >> 30 != 0)
         refuse("index: %u tensors in %u extents", g.tensor_count, g.extent_count);
 
@@ -163,7 +174,7 @@ void read_index(void)
         refuse("index: its counts do not add up to its size");
 
     const struct strings strings = read_strings(head + strings_at, string_bytes, "index");
-    read_part(head + parts);
+    read_parts(head + parts);
     read_extents(head + extents, strings);
     read_shapes(head + shapes);
     read_labels(head + labels, strings);

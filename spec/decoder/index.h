@@ -1,4 +1,4 @@
-// index.h -- the index (C 5): its head, the part, extents, shapes, labels and the name table; planes
+// index.h -- the index (C 5): its head, extents, shapes, labels and the name table; planes
 // and tensors, with the rules of C 3 and C 6, are read by tensors.h.
 
 #ifndef SPEC_DECODER_INDEX_H

@@ -12,11 +12,12 @@
 #include "spec/decoder/fields.h"
 #include "spec/decoder/index.h"
 #include "spec/decoder/metadata.h"
+#include "spec/decoder/parts.h"
 #include "spec/decoder/sections.h"
 
 struct opened g;
 
-static void map_file(void)
+void map_file(void)
 {
     const int fd = open(g_path, O_RDONLY);
     struct stat status;
@@ -75,7 +76,10 @@ void open_container(void) // C 2, order of checks
 {
     map_file();
     read_header_page();
+    if (g.file_of_set > 1)
+        refuse("is file %u of %u: the first is the one to name", g.file_of_set, g.files_of_set);
     read_index();
     read_metadata();
     check_identity();
+    open_parts();
 }

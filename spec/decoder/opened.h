@@ -22,6 +22,11 @@ struct section {
     const u8 *bytes;
 };
 
+struct part {
+    u64 address, size; // of the payload
+    const u8 *bytes;
+};
+
 struct extent {
     const char *kind;
     i32 layer, expert;
@@ -67,12 +72,15 @@ struct opened {
     const u8 *bytes;
     u64 size;
 
+    u32 file_of_set, files_of_set; // 0 and 0: everything is in one file
     u64 extent_alignment, chunk_bytes;
     u32 section_count;
     struct section sections[MAX_SECTIONS];
     struct section payload, checksums, index, metadata;
 
     u32 part_count, extent_count, tensor_count, plane_count, shape_count, label_count;
+    struct part *parts;
+    u64 payload_size; // of all parts
     struct extent *extents;
     struct tensor *tensors;
     struct plane *planes;
@@ -87,7 +95,10 @@ struct opened {
 
 extern struct opened g;
 
-// Maps the file at g_path and makes every check but those of chunks and carried files.
+// Maps the file at g_path into `g`.
+void map_file(void);
+
+// The same, and makes every check but those of chunks and carried files.
 void open_container(void);
 
 #endif

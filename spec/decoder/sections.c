@@ -44,7 +44,7 @@ static void check_header_fields(void)
 
     if (get_u32(h + 8) != 1)
         refuse("has major version %u, and only 1 is known", get_u32(h + 8));
-    if (get_u64(h + 16) != 0)
+    if (get_u64(h + 16) >> 1 != 0)
         refuse("header: incompatible features 0x%llx are not known",
                (unsigned long long)get_u64(h + 16));
     if (get_u64(h + 48) != g.size)
@@ -54,11 +54,18 @@ static void check_header_fields(void)
         refuse("header: extent alignment or chunk size is not within 2^12 .. 2^30");
     g.extent_alignment = (u64)1 << h[56];
     g.chunk_bytes = (u64)1 << h[57];
+    g.file_of_set = get_u32(h + 80);
+    g.files_of_set = get_u32(h + 84);
+    const bool in_set = (get_u64(h + 16) & 1) != 0;
+    if (in_set ? g.file_of_set < 1 || g.file_of_set > g.files_of_set || g.files_of_set < 2
+               : g.file_of_set != 0 || g.files_of_set != 0)
+        refuse("header: file %u of %u cannot be", g.file_of_set, g.files_of_set);
     g.section_count = get_u32(h + 60);
-    if (g.section_count < 4 || g.section_count > MAX_SECTIONS)
-        refuse("header: %u sections are not within 4 .. 64", g.section_count);
+    const u32 least = g.file_of_set == 0 ? 4 : g.file_of_set == 1 ? 3 : 1;
+    if (g.section_count < least || g.section_count > (g.file_of_set > 1 ? 1 : MAX_SECTIONS))
+        refuse("header: %u sections are too few or too many", g.section_count);
     const u32 end = 128 + 40 * g.section_count;
-    if (!all_zero(h + 58, 2) || !all_zero(h + 80, 48) || !all_zero(h + end, HEADER_BYTES - end))
+    if (!all_zero(h + 58, 2) || !all_zero(h + 88, 40) || !all_zero(h + end, HEADER_BYTES - end))
         refuse("header: reserved bytes are not zero");
 }
 
@@ -68,6 +75,14 @@ static struct section find_section(u32 type, const char *name)
         if (g.sections[i].type == type)
             return g.sections[i];
     refuse("header: the section %s is missing", name);
+}
+
+static bool has_payload(void)
+{
+    for (u32 i = 0; i < g.section_count; i++)
+        if (g.sections[i].type == PAYLOAD)
+            return true;
+    return false;
 }
 
 static void read_section_row(u32 i, u64 expected_offset)
@@ -102,9 +117,14 @@ static void read_section_table(void)
     }
     if (end != g.size)
         refuse("header: the last section does not end where the file ends");
-    if (g.sections[0].type != PAYLOAD)
+    if (g.file_of_set == 1 && has_payload())
+        refuse("header: the first file of a set has a payload");
+    if (g.file_of_set != 1 && g.sections[0].type != PAYLOAD)
         refuse("header: the first section is not the payload");
-    g.payload = find_section(PAYLOAD, "payload");
+    if (g.file_of_set != 1)
+        g.payload = find_section(PAYLOAD, "payload");
+    if (g.file_of_set > 1)
+        return;
     g.checksums = find_section(CHECKSUMS, "checksums");
     g.index = find_section(INDEX, "index");
     g.metadata = find_section(METADATA, "metadata");

@@ -51,6 +51,23 @@ done
 "$convert" "$source/examples/tiny-scout" -o raw.scout --keep-bf16 '*' >log 2>&1 || fail "$(cat log)"
 agrees raw.scout '133 of 133 tensors decoded alike, 5 files'
 
+# ---- a container in several files is the same one, and no other file passes for a part of it ----
+"$convert" "$source/examples/tiny-scout" -o set.scout --max-part-size 2MB >log 2>&1 || fail "$(cat log)"
+agrees set-00001-of-00005.scout '133 of 133 tensors decoded alike, 5 files'
+"$decoder" list examples-tiny-scout.scout >listed
+"$decoder" list set-00001-of-00005.scout | cmp - listed || fail "the set is not the one file"
+refuses 'set-00002-of-00005.scout: is file 2 of 5' verify set-00002-of-00005.scout
+mv set-00003-of-00005.scout kept
+refuses 'set-00003-of-00005.scout: cannot be opened' verify set-00001-of-00005.scout
+cp set-00004-of-00005.scout set-00003-of-00005.scout
+refuses 'set-00003-of-00005.scout: is file 4 of 5, not file 3' verify set-00001-of-00005.scout
+"$convert" "$source/examples/tiny-scout" -o other.scout --max-part-size 2MB --keep-bf16 '*' >log 2>&1
+cp other-00003-of-*.scout set-00003-of-00005.scout
+refuses 'set-00003-of-00005.scout: (is file 3 of|belongs to another)' verify set-00001-of-00005.scout
+cp kept set-00003-of-00005.scout
+cp set-00001-of-00005.scout first.scout
+refuses 'first.scout: is the first of 5 files' verify first.scout
+
 # ---- carried files are those of the checkpoint ----
 for file in config.json tokenizer.json; do
     "$decoder" file examples-tiny-scout.scout $file >carried
