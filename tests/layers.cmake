@@ -31,7 +31,7 @@ set(doors
     "^(zstd|zstd_errors|zdict|xxhash)\\.h$ <- ^(libformat/codec|spec/decoder)/"
     "^openssl/ <- ^libformat/hf/sha256\\.c$"
     "^sys/inotify\\.h$ <- ^libformat/base/watch\\.c$"
-    "^pcre2\\.h$ <- ^libformat/text/"
+    "^pcre2\\.h$ <- ^libformat/(text/|adapter/adapter_pattern\\.c$)"
     "^(cblas|omp)\\.h$ <- ^kernels/.*_cpu\\.c$"
     "^(cuda|cublas|cudnn|nccl|cutlass|cub/|cooperative_groups) <- ^kernels/"
     "^check\\.h$ <- ^tests/support/support\\.h$") # tests may use all the others

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "kernels/ops.h"
+#include "train/device_image.h"
 
 /* What CUDA's context took on the machines this was measured on, for plans without a device. */
 static const uint64_t LIBRARY_BYTES = 600u << 20;
@@ -57,6 +58,38 @@ uint64_t ft_fit_bytes(const struct ft_fit *fit, const struct sft_plan *plan)
            fit->reserve_bytes + plan->step_bytes;
 }
 
+/* ---- the host ---- */
+
+void ft_host_measure(struct ft_host *out, const struct ft_fit *fit, const struct sft_plan *plan,
+                     int threads)
+{
+    uint64_t adapter = plan->adapter_parameter_bytes;
+    *out = (struct ft_host){.pinned_bytes = fit->device ? plan->host_bytes : 0,
+                            .loading_bytes = fit->device ? sft_load_ring_bytes(threads, 0) : 0,
+                            .heap_bytes = adapter};
+    out->cache_bytes = plan->embedding_bytes;
+    if (!fit->device) {
+        out->heap_bytes = adapter + plan->adapter_gradient_bytes + plan->adapter_moment_bytes +
+                          plan->step_bytes + plan->host_bytes;
+        out->cache_bytes += plan->resident_bytes;
+    }
+    out->need_bytes = out->pinned_bytes + out->loading_bytes + out->heap_bytes;
+    sf_host_memory(&out->memory);
+}
+
+int ft_host_check(const struct ft_host *host, struct sf_err *err)
+{
+    const struct sf_host_memory *m = &host->memory;
+    if (m->total_bytes == 0 || host->need_bytes <= m->total_bytes)
+        return SF_OK;
+    return sf_fail(
+        err, SF_ENOMEM,
+        "the run takes %llu bytes of this machine's memory (%llu of them pinned), %s %llu",
+        (unsigned long long)host->need_bytes,
+        (unsigned long long)(host->pinned_bytes + host->loading_bytes),
+        m->cgroup_bytes ? "its cgroup allows" : "there are", (unsigned long long)m->total_bytes);
+}
+
 const char *ft_policy_text(char text[FT_POLICY_TEXT], struct sft_policy policy, int64_t layers)
 {
     int used = 0;
@@ -93,6 +126,7 @@ static bool fits(struct sft_trainer_config trial)
         trial.policy.offload = trial.ops->device;
         trial.exact_policy = true;
     }
+    trial.trial = true;
     bool does = sft_trainer_open(&trainer, &trial, &ignored) == SF_OK;
     sft_trainer_close(trainer);
     return does;
@@ -147,7 +181,8 @@ static void try_ranks(struct search *s)
     struct sft_lora_config wanted = now->config;
     struct sf_err ignored = {0};
     struct sft_lora lora;
-    for (int64_t rank = wanted.rank / 2; wanted.targets && rank >= 8; rank /= 2) {
+    for (int64_t rank = wanted.rank / 2; wanted.targets + wanted.parameters && rank >= 8;
+         rank /= 2) {
         wanted.rank = rank;
         if (sft_lora_plan(&lora, &arena, s->config->spec, &wanted, &ignored))
             break;

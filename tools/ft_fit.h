@@ -5,6 +5,7 @@
 #ifndef SCOUT_TOOLS_FT_FIT_H
 #define SCOUT_TOOLS_FT_FIT_H
 
+#include "libformat/base/host_memory.h"
 #include "tools/ft_model.h"
 #include "train/trainer.h"
 
@@ -31,5 +32,19 @@ uint64_t ft_fit_bytes(const struct ft_fit *fit, const struct sft_plan *plan);
 /* Opens a trainer that fits; when none does, the error also says what would. */
 int ft_fit_trainer(struct sft_trainer **out, const struct ft_fit *fit,
                    const struct sft_trainer_config *config, struct sf_err *err);
+
+/* What a run takes of the machine's own memory. */
+struct ft_host {
+    uint64_t need_bytes;    /* that cannot be given back: all below but the cache */
+    uint64_t pinned_bytes;  /* host memory that a device reaches */
+    uint64_t loading_bytes; /* pinned for as long as weights are loaded */
+    uint64_t heap_bytes;  /* a copy of the adapter; without a device adapter, optimizer and step */
+    uint64_t cache_bytes; /* of the container, good to have in the page cache throughout */
+    struct sf_host_memory memory; /* what there is */
+};
+void ft_host_measure(struct ft_host *out, const struct ft_fit *fit, const struct sft_plan *plan,
+                     int threads);
+/* SF_ENOMEM with the figures when the machine, or the cgroup, is too small. */
+int ft_host_check(const struct ft_host *host, struct sf_err *err);
 
 #endif

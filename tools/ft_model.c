@@ -140,15 +140,20 @@ static int new_lora(struct ft_model *m, const struct ft_options *o, struct sf_er
                                       "gate_proj", "up_proj", "down_proj"};
     struct sft_lora_config config = {.target = o->target_modules.item,
                                      .targets = o->target_modules.count,
+                                     .parameter = o->target_parameters.item,
+                                     .parameters = o->target_parameters.count,
                                      .rank = o->lora_r,
                                      .alpha = o->lora_alpha,
                                      .rslora = o->use_rslora};
-    if (config.targets == 0) {
+    if (config.targets == 0 && config.parameters == 0) {
         config.target = all;
         config.targets = sizeof all / sizeof all[0];
     }
     if (config.alpha == 0)
         return sf_fail(err, SF_EINVAL, "--lora-alpha is 0: the adapter would change nothing");
+    if (config.parameters && o->verb == FT_TRAIN)
+        return sf_fail(err, SF_EUNSUPPORTED,
+                       "--target-parameters: adapters of routed experts are planned, not written");
     return sft_lora_plan(&m->lora, &m->arena, &m->spec, &config, err);
 }
 

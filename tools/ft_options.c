@@ -95,7 +95,11 @@ static int list_options(struct tool_option out[MOST_OPTIONS], struct ft_options 
         {P | T, {"use-rslora", 0, TOOL_FLAG, &o->use_rslora, NULL, "scale alpha / sqrt(r)"}},
         {P | T,
          {"target-modules", 0, TOOL_LIST, &o->target_modules, "NAME",
-          "what is adapted; repeatable or with commas (all q k v o gate up down _proj)"}},
+          "what is adapted; repeatable or with commas (all q k v o gate up down _proj, unless "
+          "parameters are targeted)"}},
+        {P | T,
+         {"target-parameters", 0, TOOL_LIST, &o->target_parameters, "NAME",
+          "routed experts that are adapted: experts.gate_up_proj, experts.down_proj"}},
         {P | T | X,
          {"adapter-class", 0, TOOL_STRING, &o->adapter_class, "CLASS",
           "text or multimodal: the adapter's key names (as --init-adapter, --adapter or the "
@@ -204,7 +208,7 @@ static int list_options(struct tool_option out[MOST_OPTIONS], struct ft_options 
 /* ---- what the table cannot say ---- */
 
 /* "q_proj,v_proj" becomes two names. */
-static int split_targets(struct tool_list *list, struct sf_arena *arena)
+static int split_names(struct tool_list *list, const char *option, struct sf_arena *arena)
 {
     struct tool_list out = {0};
     uint64_t most = (uint64_t)list->count;
@@ -212,14 +216,14 @@ static int split_targets(struct tool_list *list, struct sf_arena *arena)
         for (const char *c = list->item[i]; *c; c++)
             most += *c == ',';
     if (!(out.item = sf_arena_array(arena, most + 1, sizeof *out.item)))
-        return tool_usage(FT_PROGRAM, "no memory for target modules");
+        return tool_usage(FT_PROGRAM, "no memory for the names of --%s", option);
     for (int64_t i = 0; i < list->count; i++) {
         for (const char *at = list->item[i]; at;) {
             const char *comma = strchr(at, ',');
             size_t length = comma ? (size_t)(comma - at) : strlen(at);
             char *name = sf_arena_strndup(arena, at, length);
             if (!name || length == 0)
-                return tool_usage(FT_PROGRAM, "--target-modules \"%s\" has an empty name",
+                return tool_usage(FT_PROGRAM, "--%s \"%s\" has an empty name", option,
                                   list->item[i]);
             out.item[out.count++] = name;
             at = comma ? comma + 1 : NULL;
@@ -343,7 +347,8 @@ static int check_needed(const struct ft_options *o)
     if (o->init_adapter && o->lora_given)
         return tool_usage(FT_PROGRAM,
                           "--init-adapter brings its own rank, alpha and modules: leave out "
-                          "--lora-r, --lora-alpha, --use-rslora and --target-modules");
+                          "--lora-r, --lora-alpha, --use-rslora, --target-modules and "
+                          "--target-parameters");
     if (o->resume && o->overwrite_output_dir)
         return tool_usage(FT_PROGRAM,
                           "--resume goes on with what is there, --overwrite-output-dir replaces "
@@ -390,12 +395,15 @@ int ft_options_read(struct ft_options *out, int argc, char **argv, struct sf_are
         return status;
     out->lora_given = tool_was_given(&args, "lora-r") || tool_was_given(&args, "lora-alpha") ||
                       tool_was_given(&args, "use-rslora") ||
-                      tool_was_given(&args, "target-modules");
+                      tool_was_given(&args, "target-modules") ||
+                      tool_was_given(&args, "target-parameters");
     status =
         read_least_rate(out, tool_was_given(&args, "min-lr"), tool_was_given(&args, "min-lr-rate"));
     if (status != TOOL_DONE)
         return status;
-    status = split_targets(&out->target_modules, arena);
+    status = split_names(&out->target_modules, "target-modules", arena);
+    if (status == TOOL_DONE)
+        status = split_names(&out->target_parameters, "target-parameters", arena);
     if (status == TOOL_DONE)
         status = add_operands(out, &args, arena);
     if (status == TOOL_DONE)

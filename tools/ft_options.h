@@ -30,7 +30,7 @@ struct ft_options {
     int64_t max_seq_length;
     /* adapter */
     const char *adapter, *init_adapter, *adapter_class, *base_model;
-    struct tool_list target_modules;
+    struct tool_list target_modules, target_parameters;
     int64_t lora_r;
     double lora_alpha, lora_dropout;
     bool use_rslora, lora_given; /* lora_given: some option of a new adapter */

@@ -48,11 +48,25 @@ static void print_device(const struct sft_plan *p, const struct ft_fit *fit)
     line("the card in all", bytes);
     if (fit->total_bytes)
         line("left of it", fit->total_bytes - bytes);
-    line("pinned on the host", p->host_bytes);
+}
+
+static void print_host(const struct ft_host *host)
+{
+    char text[TOOL_SIZE_TEXT];
+    printf("on this machine\n");
+    line("pinned for the device", host->pinned_bytes);
+    line("pinned while weights are loaded", host->loading_bytes);
+    line("heap", host->heap_bytes);
+    line("in all", host->need_bytes);
+    line("page cache that helps", host->cache_bytes);
+    line(host->memory.cgroup_bytes ? "its cgroup's limit" : "its memory", host->memory.total_bytes);
+    if (host->memory.total_bytes && host->need_bytes > host->memory.total_bytes)
+        printf("  a run does not fit this machine: %s are missing\n",
+               tool_size(text, host->need_bytes - host->memory.total_bytes));
 }
 
 static void print_text(const struct sft_plan *p, const struct ft_fit *fit,
-                       const struct sft_trainer *trainer)
+                       const struct ft_host *host, const struct sft_trainer *trainer)
 {
     char text[TOOL_SIZE_TEXT];
     print_weights(p);
@@ -63,6 +77,7 @@ static void print_text(const struct sft_plan *p, const struct ft_fit *fit,
     print_step(p);
     if (fit->device)
         print_device(p, fit);
+    print_host(host);
     printf("total %llu bytes, %s; %lld steps\n", (unsigned long long)p->total_bytes,
            tool_size(text, p->total_bytes), (long long)sft_trainer_steps(trainer));
 }
@@ -82,8 +97,22 @@ static void write_device(struct sf_json_writer *w, const struct sft_plan *p,
     sf_json_write_end(w, '}');
 }
 
+static void write_host(struct sf_json_writer *w, const struct ft_host *host)
+{
+    sf_json_write_object(w, "host");
+    sf_json_write_int(w, "pinned_bytes", (int64_t)host->pinned_bytes);
+    sf_json_write_int(w, "loading_bytes", (int64_t)host->loading_bytes);
+    sf_json_write_int(w, "heap_bytes", (int64_t)host->heap_bytes);
+    sf_json_write_int(w, "need_bytes", (int64_t)host->need_bytes);
+    sf_json_write_int(w, "cache_bytes", (int64_t)host->cache_bytes);
+    sf_json_write_int(w, "total_bytes", (int64_t)host->memory.total_bytes);
+    sf_json_write_int(w, "cgroup_bytes", (int64_t)host->memory.cgroup_bytes);
+    sf_json_write_end(w, '}');
+}
+
 static int print_json(const struct sft_plan *p, const struct ft_fit *fit,
-                      const struct sft_trainer *trainer, struct sf_err *err)
+                      const struct ft_host *host, const struct sft_trainer *trainer,
+                      struct sf_err *err)
 {
     struct sf_arena arena = {0};
     struct sf_json_writer w;
@@ -110,6 +139,7 @@ static int print_json(const struct sft_plan *p, const struct ft_fit *fit,
     sf_json_write_int(&w, "total_bytes", (int64_t)p->total_bytes);
     if (fit->device)
         write_device(&w, p, fit);
+    write_host(&w, host);
     sf_json_write_int(&w, "steps", sft_trainer_steps(trainer));
     sf_json_write_end(&w, '}');
     int code = sf_json_write_finish(&text, NULL, &w, err);
@@ -186,9 +216,11 @@ int ft_plan_print(void *options, const struct sft_plan *plan, const struct ft_fi
                   const struct sft_trainer *trainer, struct sf_err *err)
 {
     const struct ft_options *o = options;
+    struct ft_host host;
+    ft_host_measure(&host, fit, plan, o->threads);
     if (o->json)
-        return print_json(plan, fit, trainer, err);
-    print_text(plan, fit, trainer);
+        return print_json(plan, fit, &host, trainer, err);
+    print_text(plan, fit, &host, trainer);
     return SF_OK;
 }
 

@@ -7,6 +7,8 @@
 #include "libformat/base/file.h"
 #include "tools/ft_fit.h"
 #include "tools/ft_verbs.h"
+#include "tools/run_report.h"
+#include "train/matmul_rate.h"
 
 /* ---- what it says while it runs ---- */
 
@@ -16,6 +18,7 @@ struct progress {
     double started;
     int64_t begun; /* steps of earlier sessions */
     const struct sft_backend *backend;
+    struct run_report report;
     const struct sf_map *map; /* that weights are read from while the run lasts; NULL: none */
 };
 
@@ -55,6 +58,13 @@ static void on_note(void *context, const char *text)
 {
     end_line(context);
     fprintf(stderr, "%s\n", text);
+}
+
+static int on_save(void *context, const struct sft_run_state *state, struct sf_err *err)
+{
+    struct progress *p = context;
+    p->report.stopping = tool_interrupted();
+    return run_report_write(&p->report, state, err);
 }
 
 static int check_weights(void *context, struct sf_err *err)
@@ -193,9 +203,24 @@ static void report(const struct ft_options *o, const struct sft_trainer_result *
                (long long)r->checkpoint);
 }
 
+/* A run that would be killed in its middle is refused; one that pushes others out is told of. */
+static int check_host(const struct ft_model *m, const struct ft_fit *fit,
+                      const struct sft_plan *plan, struct sf_err *err)
+{
+    struct ft_host host;
+    char text[2][TOOL_SIZE_TEXT];
+    ft_host_measure(&host, fit, plan, m->ctx->threads);
+    int code = ft_host_check(&host, err);
+    if (!code && host.need_bytes > host.memory.available_bytes && host.memory.total_bytes)
+        fprintf(stderr, "%s: the run takes %s of this machine's memory, %s are available now\n",
+                FT_PROGRAM, tool_size(text[0], host.need_bytes),
+                tool_size(text[1], host.memory.available_bytes));
+    return code;
+}
+
 /* Sizes, and what is made again, before anything is loaded. */
-static void tell_plan(const struct ft_model *m, const struct ft_fit *fit,
-                      const struct sft_trainer *trainer)
+static int tell_plan(const struct ft_model *m, const struct ft_fit *fit,
+                     const struct sft_trainer *trainer, struct sf_err *err)
 {
     struct sft_plan plan = {0};
     char text[5][TOOL_SIZE_TEXT], again[FT_POLICY_TEXT];
@@ -214,6 +239,7 @@ static void tell_plan(const struct ft_model *m, const struct ft_fit *fit,
         fprintf(stderr, "%s planned", tool_size(text[0], plan.total_bytes));
     fprintf(stderr, "\nmade again in the backward: %s\n",
             ft_policy_text(again, sft_trainer_policy(trainer), m->spec.layers));
+    return check_host(m, fit, &plan, err);
 }
 
 static int run(struct ft_model *m, const struct ft_options *o, struct sft_trainer *trainer,
@@ -228,6 +254,9 @@ static int run(struct ft_model *m, const struct ft_options *o, struct sft_traine
                 (long long)sft_trainer_steps(trainer));
     int code = sft_trainer_run(&result, trainer, m->image, err);
     end_line(progress);
+    progress->report.ended = result.stopped_early;
+    if (!code && result.stopped_early)
+        code = on_save(progress, &result.state, err);
     if (!code)
         report(o, &result);
     if (!code && sft_trainer_profile(trainer))
@@ -253,22 +282,31 @@ static int plan_and_run(struct ft_model *m, const struct ft_options *o,
     config.on_step = on_step;
     config.on_eval = on_eval;
     config.on_note = on_note;
+    config.on_save = on_save;
     config.check_weights = check_weights;
     config.context = &progress;
     config.memory_used = memory_used;
     config.profile_steps = o->profile;
     config.interrupted = tool_interrupted;
     int code = describe_place(&place, m, err);
+    if (!code && m->ops->device) /* before the weights take their room */
+        code = sft_matmul_rate(&config.matmul_rate, m->ops, m->ctx, err);
     if (!code)
         code = ft_fit_measure(&fit, m, o, err);
     if (!code)
         code = ft_fit_trainer(&trainer, &fit, &config, err);
     if (!code && o->resume)
         code = sft_trainer_resume(trainer, err);
-    if (!code) {
-        tell_plan(m, &fit, trainer);
+    if (!code)
+        code = tell_plan(m, &fit, trainer, err);
+    if (!code)
+        progress.report = (struct run_report){.directory = o->output_dir,
+                                              .model = config.output.base_model,
+                                              .run = sft_trainer_facts(trainer),
+                                              .place = &place,
+                                              .steps = sft_trainer_steps(trainer)};
+    if (!code)
         code = ft_model_load(m, o, err);
-    }
     if (!code)
         code = ft_model_fill_lora(m, o, true, err);
     if (!code)

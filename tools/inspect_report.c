@@ -7,6 +7,7 @@
 #include "tools/columns.h"
 #include "tools/report/report_files.h"
 #include "tools/report_data.h"
+#include "tools/report_page.h"
 
 /* ---- the payload against its checksums ---- */
 
@@ -100,45 +101,6 @@ static int choose_typical(struct report *report, struct sf_err *err)
     return code;
 }
 
-/* ---- the page ---- */
-
-static int append(struct sf_out *out, const void *text, size_t bytes, struct sf_err *err)
-{
-    return bytes ? sf_out_append(out, text, bytes, err) : SF_OK;
-}
-
-/* The page's frame with each mark's text in its place. */
-static int write_page(struct sf_out *out, const char *data, struct sf_err *err)
-{
-    const struct {
-        const char *mark, *text;
-    } fill[] = {
-        {"@CSS@", (const char *)report_css}, {"@DATA@", data}, {"@JS@", (const char *)report_js}};
-    const char *at = (const char *)report_html;
-    int code = SF_OK;
-    for (size_t i = 0; i < sizeof fill / sizeof fill[0] && code == SF_OK; i++) {
-        const char *mark = strstr(at, fill[i].mark);
-        code = append(out, at, (size_t)(mark - at), err);
-        if (code == SF_OK)
-            code = append(out, fill[i].text, strlen(fill[i].text), err);
-        at = mark + strlen(fill[i].mark);
-    }
-    return code == SF_OK ? append(out, at, strlen(at), err) : code;
-}
-
-static int write_file(const char *path, const char *data, struct sf_err *err)
-{
-    struct sf_out *out;
-    int code = sf_out_open(&out, path, err);
-    if (code != SF_OK)
-        return code;
-    code = write_page(out, data, err);
-    if (code == SF_OK)
-        return sf_out_commit(out, err);
-    sf_out_abort(out);
-    return code;
-}
-
 int inspect_report(struct inspect *in, const struct inspect_request *r, struct sf_err *err)
 {
     struct report report = {.in = in};
@@ -152,7 +114,7 @@ int inspect_report(struct inspect *in, const struct inspect_request *r, struct s
     if (code == SF_OK)
         code = report_data_write(&data, &report, err);
     if (code == SF_OK)
-        code = write_file(r->output, data, err);
+        code = report_page_write(r->output, report_html, report_js, data, err);
     if (code == SF_OK)
         code = sf_file_stat(&stat, r->output, err);
     if (code != SF_OK)

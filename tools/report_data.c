@@ -5,6 +5,7 @@
 #include "libformat/base/file.h"
 #include "libformat/convert/histogram.h"
 #include "tools/inspect_plan.h"
+#include "tools/report_page.h"
 
 typedef struct sf_json_writer writer;
 
@@ -323,24 +324,6 @@ static void put_plan(writer *w, struct inspect *in)
     sf_json_write_end(w, '}');
 }
 
-/* '<' stands in strings only; written as an escape, no name can end the script element. */
-static char *without_markup(struct sf_arena *arena, const char *text, uint64_t bytes)
-{
-    uint64_t marks = 0;
-    for (uint64_t i = 0; i < bytes; i++)
-        marks += text[i] == '<';
-    char *out = sf_arena_alloc(arena, bytes + 5 * marks + 1), *at = out;
-    for (uint64_t i = 0; out && i < bytes; i++) {
-        if (text[i] == '<') {
-            memcpy(at, "\\u003c", 6);
-            at += 6;
-        } else {
-            *at++ = text[i];
-        }
-    }
-    return out;
-}
-
 int report_data_write(char **text, struct report *report, struct sf_err *err)
 {
     struct inspect *in = report->in;
@@ -362,7 +345,7 @@ int report_data_write(char **text, struct report *report, struct sf_err *err)
     sf_json_write_end(&w, '}');
     if (code == SF_OK)
         code = sf_json_write_finish(&json, &bytes, &w, err);
-    if (code == SF_OK && !(*text = without_markup(in->arena, json, bytes)))
+    if (code == SF_OK && !(*text = report_page_safe(in->arena, json, bytes)))
         code = sf_fail(err, SF_ENOMEM, "no memory for a report");
     return code;
 }

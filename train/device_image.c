@@ -8,8 +8,6 @@
 #include "libformat/base/jobs.h"
 #include "libformat/base/mem.h"
 
-static const uint64_t SLOT_BYTES = 2u << 20;
-
 /* Extents that follow each other in the file and are all resident: one copy of any length. */
 struct run {
     uint64_t address, bytes; /* payload */
@@ -126,7 +124,7 @@ static int fill_block(struct sft_device_image *image, const struct sk_device *de
     int threads = options->threads > 0 ? options->threads : sf_cpu_count();
     threads = threads > SFT_LOAD_THREADS_MOST ? SFT_LOAD_THREADS_MOST : threads;
     f.lane = lanes;
-    f.slot_bytes = options->slot_bytes ? options->slot_bytes : SLOT_BYTES;
+    f.slot_bytes = options->slot_bytes ? options->slot_bytes : (uint64_t)SFT_LOAD_SLOT_BYTES;
     int64_t pieces = (int64_t)((image->bytes + f.slot_bytes - 1) / f.slot_bytes);
     int code = sf_jobs_run(fill_piece, &f, pieces, threads, err);
     for (int i = 0; i < threads; i++) {

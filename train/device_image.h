@@ -6,7 +6,7 @@
  * device memory and compared with the container's checksums: disk, bus and memory are covered.
  *
  * Life: opened from a map that outlives it; device memory is freed at close. Device memory during the
- * load is what stays after it, plus one hash per chunk. Built only with CUDA. */
+ * load is what stays after it, plus one hash per chunk. Its functions are built only with CUDA. */
 #ifndef SCOUT_TRAIN_DEVICE_IMAGE_H
 #define SCOUT_TRAIN_DEVICE_IMAGE_H
 
@@ -25,7 +25,13 @@ struct sft_load_options {
                         uint64_t total); /* caller's thread; or NULL */
     void *context;
 };
-enum { SFT_LOAD_THREADS_MOST = 32 };
+enum { SFT_LOAD_THREADS_MOST = 32, SFT_LOAD_SLOT_BYTES = 2 << 20 };
+/* Host memory that is pinned while such a load lasts; threads above 0. */
+static inline uint64_t sft_load_ring_bytes(int threads, uint64_t slot_bytes)
+{
+    int readers = threads < SFT_LOAD_THREADS_MOST ? threads : SFT_LOAD_THREADS_MOST;
+    return 2 * (uint64_t)readers * (slot_bytes ? slot_bytes : (uint64_t)SFT_LOAD_SLOT_BYTES);
+}
 
 struct sft_load_report {
     uint64_t bytes;                     /* resident */

@@ -39,15 +39,16 @@ static int begin(struct sft_lora *out, struct sf_arena *arena, const struct sf_m
 }
 
 static void add_module(struct sft_lora *lora, const struct sf_model_spec *spec, struct sf_role role,
-                       int64_t rank, double scale)
+                       int64_t rank, double alpha, double scale)
 {
     struct sf_shape shape = sf_spec_shape(spec, role.part);
     struct sft_lora_module *m = &lora->module[lora->modules++];
     *m = (struct sft_lora_module){.role = role,
-                                  .groups = 1,
+                                  .groups = sf_part_is_expert(role.part) ? spec->experts : 1,
                                   .rank = rank,
+                                  .alpha = alpha,
                                   .scale = scale,
-                                  .out = shape.dim[0],
+                                  .out = shape.dim[0] * (role.part == SF_ADAPTER_GATE_UP ? 2 : 1),
                                   .in = shape.dim[1]};
     m->a = lora->count;
     m->b = m->a + aligned(sft_lora_a_count(m));
@@ -77,41 +78,99 @@ static const char *module_path(struct sf_arena *arena, struct sf_role role)
     return key + sizeof head - 1;
 }
 
-/* *matched: some target names this role; `used` marks each that does. */
-static int match_role(bool *matched, bool *used, struct sf_arena *arena, struct sf_role role,
-                      const struct sft_lora_config *config, struct sf_err *err)
+/* "model.layers.3.feed_forward.experts.down_proj": a parameter of the layer. */
+static const char *parameter_path(struct sf_arena *arena, struct sf_role role)
+{
+    return sf_arena_printf(arena, "model.layers.%d.feed_forward.experts.%s", role.layer,
+                           role.part == SF_ADAPTER_GATE_UP ? "gate_up_proj" : "down_proj");
+}
+
+struct names { /* a list of PEFT's, and which of them have matched something */
+    const char *const *name;
+    int64_t count;
+    bool *used;
+};
+
+static int take_names(struct names *out, struct sf_arena *arena, const char *const *name,
+                      int64_t count, struct sf_err *err)
+{
+    *out = (struct names){.name = name, .count = count};
+    out->used = sf_arena_array(arena, (uint64_t)count + 1, sizeof *out->used);
+    return out->used ? SF_OK
+                     : sf_fail(err, SF_ENOMEM, "no memory for a list of %lld target modules",
+                               (long long)count);
+}
+
+/* *matched: some name is this path's. */
+static int match_path(bool *matched, struct names *names, const char *path, struct sf_err *err)
 {
     *matched = false;
-    if (!sf_adapter_module_name(role.part))
-        return SF_OK;
-    const char *path = module_path(arena, role);
     if (!path)
         return sf_fail(err, SF_ENOMEM, "no memory for a module's name");
-    for (int64_t t = 0; t < config->targets; t++) {
-        if (path_ends_with(path, config->target[t]))
-            *matched = used[t] = true;
+    for (int64_t t = 0; t < names->count; t++) {
+        if (path_ends_with(path, names->name[t]))
+            *matched = names->used[t] = true;
     }
     return SF_OK;
 }
 
-static int add_matches(struct sft_lora *out, bool *used, struct sf_arena *arena,
-                       const struct sf_model_spec *spec, const struct sft_lora_config *config,
-                       struct sf_err *err)
+/* Adapters of these can be read and merged; the model has no LoRA there yet. */
+static bool cannot_be_trained(enum sf_part part)
 {
+    return part == SF_PART_ROUTER || part == SF_PART_HEAD;
+}
+
+/* Modules by the list of modules, routed experts by that of parameters; up goes with gate. */
+static int match_role(bool *matched, struct names *modules, struct names *parameters,
+                      struct sf_arena *arena, struct sf_role role, struct sf_err *err)
+{
+    *matched = false;
+    if (role.part == SF_ADAPTER_GATE_UP || role.part == SF_PART_EXPERT_DOWN)
+        return match_path(matched, parameters, parameter_path(arena, role), err);
+    if (sf_part_is_expert(role.part) || !sf_adapter_module_name(role.part) ||
+        cannot_be_trained(role.part))
+        return SF_OK;
+    return match_path(matched, modules, module_path(arena, role), err);
+}
+
+static int add_matches(struct sft_lora *out, struct names *modules, struct names *parameters,
+                       struct sf_arena *arena, const struct sf_model_spec *spec, struct sf_err *err)
+{
+    const struct sft_lora_config *config = &out->config;
     double root = config->rslora ? sqrt((double)config->rank) : (double)config->rank;
     for (int32_t layer = 0; layer < spec->layers; layer++) {
         for (int part = 0; part < SF_PART_UNUSED; part++) {
             struct sf_role role = {(enum sf_part)part, layer, -1};
             bool matched;
-            if (!sf_spec_has(spec, role.part, layer) || sf_part_is_expert(role.part))
+            if (!sf_spec_has(spec, role.part, layer))
                 continue;
-            int code = match_role(&matched, used, arena, role, config, err);
+            int code = match_role(&matched, modules, parameters, arena, role, err);
             if (code)
                 return code;
             if (matched)
-                add_module(out, spec, role, config->rank, config->alpha / root);
+                add_module(out, spec, role, config->rank, config->alpha, config->alpha / root);
         }
     }
+    return SF_OK;
+}
+
+static int check_used(const struct names *names, const char *what, const char *known,
+                      struct sf_err *err)
+{
+    for (int64_t t = 0; t < names->count; t++)
+        if (!names->used[t])
+            return sf_fail(err, SF_EINVAL, "target %s '%s' matches nothing in this model; %s", what,
+                           names->name[t], known);
+    return SF_OK;
+}
+
+static int check_config(const struct sft_lora_config *config, struct sf_err *err)
+{
+    if (config->rank < 1 || config->rank > 65536)
+        return sf_fail(err, SF_EINVAL, "LoRA rank %lld is not between 1 and 65536",
+                       (long long)config->rank);
+    if (config->targets + config->parameters < 1)
+        return sf_fail(err, SF_EINVAL, "no target modules or parameters are given");
     return SF_OK;
 }
 
@@ -122,22 +181,23 @@ int sft_lora_plan(struct sft_lora *out, struct sf_arena *arena, const struct sf_
     if (code)
         return code;
     out->config = *config;
-    if (config->rank < 1 || config->rank > 65536)
-        return sf_fail(err, SF_EINVAL, "LoRA rank %lld is not between 1 and 65536",
-                       (long long)config->rank);
-    if (config->targets < 1)
-        return sf_fail(err, SF_EINVAL, "no target modules are given");
-    bool *used = sf_arena_array(arena, (uint64_t)config->targets, sizeof *used);
-    if (!used)
-        return sf_fail(err, SF_ENOMEM, "no memory for a list of target modules");
-    code = add_matches(out, used, arena, spec, config, err);
-    for (int64_t t = 0; !code && t < config->targets; t++)
-        if (!used[t])
-            code = sf_fail(err, SF_EINVAL,
-                           "target module '%s' matches nothing in this model; linear modules are "
-                           "q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj",
-                           config->target[t]);
-    return code;
+    struct names modules, parameters;
+    code = check_config(config, err);
+    if (!code)
+        code = take_names(&modules, arena, config->target, config->targets, err);
+    if (!code)
+        code = take_names(&parameters, arena, config->parameter, config->parameters, err);
+    if (!code)
+        code = add_matches(out, &modules, &parameters, arena, spec, err);
+    if (!code)
+        code = check_used(&modules, "module",
+                          "linear modules are q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, "
+                          "down_proj, and target parameters experts.gate_up_proj, "
+                          "experts.down_proj",
+                          err);
+    return code ? code
+                : check_used(&parameters, "parameter",
+                             "they are experts.gate_up_proj and experts.down_proj", err);
 }
 
 static const struct sf_adapter_module *adapter_module(const struct sf_adapter *adapter,
@@ -161,12 +221,19 @@ int sft_lora_plan_adapter(struct sft_lora *out, struct sf_arena *arena,
     out->config = (struct sft_lora_config){
         .rank = adapter->rank, .alpha = adapter->alpha, .rslora = adapter->rslora};
     out->dropout = adapter->dropout;
+    for (int64_t i = 0; i < adapter->modules; i++) {
+        enum sf_part part = adapter->module[i].role.part;
+        if (cannot_be_trained(part))
+            return sf_fail(err, SF_EUNSUPPORTED,
+                           "the adapter adapts %s, which can be merged, not run or trained",
+                           sf_adapter_module_name(part));
+    }
     for (int32_t layer = 0; layer < spec->layers; layer++) {
         for (int part = 0; part < SF_PART_UNUSED; part++) {
             struct sf_role role = {(enum sf_part)part, layer, -1};
             const struct sf_adapter_module *m = adapter_module(adapter, role);
             if (m && sf_spec_has(spec, role.part, layer))
-                add_module(out, spec, role, m->rank, m->scale);
+                add_module(out, spec, role, m->rank, m->alpha, m->scale);
         }
     }
     if (out->modules != adapter->modules)
@@ -305,12 +372,14 @@ static int load_module(struct sft_lora *lora, const struct sft_lora_module *m,
     if (!from)
         return sf_fail(err, SF_EINVAL, "the adapter has nothing for %s",
                        sf_role_format(text, m->role));
-    if (from->rank != m->rank || from->in != m->in || from->out != m->out)
+    if (from->groups != m->groups || from->rank != m->rank || from->in != m->in ||
+        from->out != m->out)
         return sf_fail(err, SF_EINVAL,
-                       "%s: the adapter's matrices are [%lld, %lld] and [%lld, %lld], ours "
-                       "[%lld, %lld] and [%lld, %lld]",
-                       sf_role_format(text, m->role), (long long)from->rank, (long long)from->in,
-                       (long long)from->out, (long long)from->rank, (long long)m->rank,
+                       "%s: the adapter's matrices are %lld x [%lld, %lld] and [%lld, %lld], ours "
+                       "%lld x [%lld, %lld] and [%lld, %lld]",
+                       sf_role_format(text, m->role), (long long)from->groups,
+                       (long long)from->rank, (long long)from->in, (long long)from->out,
+                       (long long)from->rank, (long long)m->groups, (long long)m->rank,
                        (long long)m->in, (long long)m->out, (long long)m->rank);
     memcpy(lora->parameters + m->a, from->a, (size_t)sft_lora_a_count(m) * sizeof(float));
     memcpy(lora->parameters + m->b, from->b, (size_t)sft_lora_b_count(m) * sizeof(float));
@@ -344,6 +413,8 @@ int sft_lora_export(struct sf_adapter *out, const struct sft_lora *lora, struct 
     for (int64_t i = 0; i < lora->modules; i++) {
         const struct sft_lora_module *m = &lora->module[i];
         out->module[i] = (struct sf_adapter_module){.role = m->role,
+                                                    .groups = m->groups,
+                                                    .alpha = m->alpha,
                                                     .rank = m->rank,
                                                     .in = m->in,
                                                     .out = m->out,

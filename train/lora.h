@@ -26,6 +26,8 @@
 struct sft_lora_config {
     const char *const *target; /* PEFT's list: the last name(s) of a module's path, "q_proj" */
     int64_t targets;
+    const char *const *parameter; /* PEFT's target_parameters: "experts.gate_up_proj" */
+    int64_t parameters;
     int64_t rank;
     double alpha;
     bool rslora; /* scale alpha / sqrt(rank) instead of alpha / rank */
@@ -37,10 +39,10 @@ enum sft_optim { SFT_ADAMW, SFT_ADAMW_8BIT };
 bool sft_optim_from_name(enum sft_optim *out, const char *name);
 
 struct sft_lora_module {
-    struct sf_role role; /* expert -1 */
+    struct sf_role role; /* as adapter_file.h names it; expert -1 */
     int64_t groups, rank, in, out;
-    double scale;
-    int64_t a, b; /* elements into parameters; the same in gradients and moments */
+    double alpha, scale; /* scale: what rank and alpha make */
+    int64_t a, b;        /* elements into parameters; the same in gradients and moments */
 };
 
 struct sft_lora {
@@ -61,7 +63,7 @@ struct sft_lora {
 };
 
 /* Lists the modules that `config` targets in `spec`; strings stay the caller's.
- * SF_EINVAL: a target that matches nothing (named), a rank below 1. */
+ * SF_EINVAL: a target or parameter that matches nothing (named), none at all, a rank below 1. */
 int sft_lora_plan(struct sft_lora *out, struct sf_arena *arena, const struct sf_model_spec *spec,
                   const struct sft_lora_config *config, struct sf_err *err);
 /* Lists the modules of an adapter that was read, with its ranks and scales. */

@@ -1,18 +1,22 @@
 #include "train/metrics.h"
 
-#include <math.h>
 #include <string.h>
 
 #include "libformat/base/append_file.h"
-#include "libformat/base/arena.h"
+#include "libformat/base/clock.h"
 #include "libformat/base/file.h"
-#include "libformat/base/json.h"
 #include "libformat/base/mem.h"
+#include "train/event_file.h"
 
 struct sft_metrics {
-    struct sf_arena line; /* reset with each: no memory is taken once it is warm */
+    struct sf_arena arena; /* paths */
+    struct sf_arena line;  /* reset with each: no memory is taken once it is warm */
+    const char *path;
     struct sf_append_file *file;
+    struct sft_event_file *events;
 };
+
+/* ---- the rows of a checkpoint ---- */
 
 /* A file that begins with these rows is only cut. */
 static int put_back(struct sft_metrics *m, const struct sf_mapping *kept, struct sf_err *err)
@@ -29,6 +33,23 @@ static int put_back(struct sft_metrics *m, const struct sf_mapping *kept, struct
     return code ? code : sf_append_file_add(m->file, kept->data, kept->bytes, err);
 }
 
+/* TensorBoard's file is made again from the rows. */
+static int tell_again(struct sft_metrics *m, const struct sf_mapping *kept, struct sf_err *err)
+{
+    const char *at = (const char *)kept->data, *end = at + kept->bytes;
+    int code = SF_OK;
+    while (!code && at < end) {
+        const char *newline = memchr(at, '\n', (size_t)(end - at)), *stop = newline ? newline : end;
+        struct sft_metric_row row;
+        sf_arena_reset(&m->line);
+        code = sft_metric_row_read(&row, &m->line, at, (uint64_t)(stop - at), err);
+        if (!code)
+            code = sft_event_file_add(m->events, &row, err);
+        at = stop + 1;
+    }
+    return code;
+}
+
 static int take_rows(struct sft_metrics *m, const char *kept, struct sf_err *err)
 {
     struct sf_mapping rows;
@@ -36,12 +57,31 @@ static int take_rows(struct sft_metrics *m, const char *kept, struct sf_err *err
     if (code)
         return code;
     code = put_back(m, &rows, err);
+    if (!code && rows.bytes)
+        code = tell_again(m, &rows, err);
     sf_unmap(&rows);
     sf_arena_reset(&m->line);
+    return code ? sf_err_prefix(err, "%s", kept) : SF_OK;
+}
+
+/* ---- life ---- */
+
+static int open_files(struct sft_metrics *m, const char *directory, const char *kept,
+                      struct sf_err *err)
+{
+    m->path = sf_path_join(&m->arena, directory, "metrics.jsonl");
+    const char *events = sf_path_join(&m->arena, directory, "events.out.tfevents.scout");
+    if (!m->path || !events)
+        return sf_fail(err, SF_ENOMEM, "no memory for a path");
+    int code = sf_append_file_open(&m->file, m->path, err);
+    if (!code)
+        code = sft_event_file_open(&m->events, events, err);
+    if (!code)
+        code = kept ? take_rows(m, kept, err) : sf_append_file_cut(m->file, 0, err);
     return code;
 }
 
-int sft_metrics_open(struct sft_metrics **out, const char *path, const char *kept,
+int sft_metrics_open(struct sft_metrics **out, const char *directory, const char *kept,
                      struct sf_err *err)
 {
     void *memory;
@@ -49,9 +89,7 @@ int sft_metrics_open(struct sft_metrics **out, const char *path, const char *kep
     if (code)
         return code;
     struct sft_metrics *m = memory;
-    code = sf_append_file_open(&m->file, path, err);
-    if (!code)
-        code = kept ? take_rows(m, kept, err) : sf_append_file_cut(m->file, 0, err);
+    code = open_files(m, directory, kept, err);
     if (code)
         sft_metrics_close(m);
     else
@@ -64,63 +102,47 @@ void sft_metrics_close(struct sft_metrics *metrics)
     if (!metrics)
         return;
     sf_append_file_close(metrics->file);
+    sft_event_file_close(metrics->events);
     sf_arena_free(&metrics->line);
+    sf_arena_free(&metrics->arena);
     sf_free(metrics);
 }
 
+const char *sft_metrics_path(const struct sft_metrics *metrics)
+{
+    return metrics->path;
+}
+
+/* ---- rows ---- */
+
 /* The NUL behind the text becomes its newline: one write, so that no line is ever torn. */
-static int write_line(struct sft_metrics *m, struct sf_json_writer *w, struct sf_err *err)
+static int add_row(struct sft_metrics *m, const struct sft_metric_row *row, struct sf_err *err)
 {
     char *text;
     uint64_t bytes;
-    sf_json_write_end(w, '}');
-    int code = sf_json_write_finish(&text, &bytes, w, err);
+    int code = sft_metric_row_write(&text, &bytes, &m->line, row, err);
     if (!code) {
         text[bytes] = '\n';
         code = sf_append_file_add(m->file, text, bytes + 1, err);
     }
+    if (!code)
+        code = sft_event_file_add(m->events, row, err);
     sf_arena_reset(&m->line);
     return code;
-}
-
-static void begin_line(struct sf_json_writer *w, struct sft_metrics *m, int64_t step, double epoch)
-{
-    sf_json_write_begin(w, &m->line, 0);
-    sf_json_write_object(w, NULL);
-    sf_json_write_int(w, "step", step);
-    sf_json_write_double(w, "epoch", epoch);
 }
 
 int sft_metrics_step(struct sft_metrics *metrics, const struct sft_metrics_step *row,
                      struct sf_err *err)
 {
-    struct sf_json_writer w;
-    begin_line(&w, metrics, row->step, row->epoch);
-    sf_json_write_double(&w, "loss", row->loss);
-    sf_json_write_double(&w, "grad_norm", row->grad_norm);
-    sf_json_write_double(&w, "learning_rate", row->learning_rate);
-    sf_json_write_int(&w, "tokens", row->tokens);
-    sf_json_write_int(&w, "targets", row->targets);
-    sf_json_write_double(&w, "seconds", row->seconds);
-    sf_json_write_double(&w, "tokens_per_second",
-                         row->seconds > 0 ? (double)row->tokens / row->seconds : 0);
-    if (row->memory_bytes)
-        sf_json_write_int(&w, "memory_bytes", (int64_t)row->memory_bytes);
-    if (row->expert_load.most > 0) {
-        sf_json_write_double(&w, "expert_load_mean", row->expert_load.mean);
-        sf_json_write_double(&w, "expert_load_max", row->expert_load.most);
-    }
-    return write_line(metrics, &w, err);
+    struct sft_metric_row line;
+    sft_metric_row_of_step(&line, row, sf_clock_unix());
+    return add_row(metrics, &line, err);
 }
 
 int sft_metrics_eval(struct sft_metrics *metrics, const struct sft_metrics_eval *row,
                      struct sf_err *err)
 {
-    struct sf_json_writer w;
-    begin_line(&w, metrics, row->step, row->epoch);
-    sf_json_write_double(&w, "eval_loss", row->loss);
-    sf_json_write_double(&w, "eval_perplexity", exp(row->loss));
-    sf_json_write_int(&w, "eval_targets", row->targets);
-    sf_json_write_double(&w, "eval_seconds", row->seconds);
-    return write_line(metrics, &w, err);
+    struct sft_metric_row line;
+    sft_metric_row_of_eval(&line, row, sf_clock_unix());
+    return add_row(metrics, &line, err);
 }

@@ -79,19 +79,29 @@ static int32_t adapter(struct sft_pass *pass, int64_t element, int64_t count, co
                             sf_part_name(part), what);
 }
 
+/* Experts' up shares A with gate and has the second half of each B: both add to that A's gradient. */
 static void add_lora(struct sft_pass *pass, struct sft_linear *linear, enum sf_part part)
 {
     const struct sft_lora_module *m = linear->lora;
-    int64_t a_count = sft_lora_a_count(m), b_count = sft_lora_b_count(m);
+    int64_t skipped = part == SF_PART_EXPERT_UP ? linear->out * m->rank : 0;
+    int64_t a_count = sft_lora_a_count(m), b_count = sft_lora_b_count(m) - skipped;
     char name[64];
     snprintf(name, sizeof name, "%s.t", sf_part_name(part));
+    linear->a_stride = m->rank * m->in;
+    linear->b_stride = m->out * m->rank;
     linear->a = adapter(pass, m->a, a_count, "A", part);
-    linear->b = adapter(pass, m->b, b_count, "B", part);
+    linear->b = adapter(pass, m->b + skipped, b_count, "B", part);
     linear->t = sft_pass_activation(pass, SFT_SMALL, m->rank, name);
     if (!pass->backward)
         return;
     linear->da = adapter(pass, pass->lora->count + m->a, a_count, "dA", part);
-    linear->db = adapter(pass, pass->lora->count + m->b, b_count, "dB", part);
+    linear->db = adapter(pass, pass->lora->count + m->b + skipped, b_count, "dB", part);
+}
+
+/* Whose LoRA it is. */
+static enum sf_part adapted_part(enum sf_part part)
+{
+    return part == SF_PART_EXPERT_UP ? SF_ADAPTER_GATE_UP : part;
 }
 
 /* Everything of a linear but its x: shapes from the model, LoRA if this role is adapted. */
@@ -105,7 +115,8 @@ static void bind_linear(struct sft_pass *pass, struct sft_linear *linear, enum s
         linear->y_stride = linear->out;
     linear->weight = sft_pass_weight(pass, part);
     linear->a = linear->b = linear->da = linear->db = linear->t = -1;
-    linear->lora = sft_lora_find(pass->lora, (struct sf_role){part, pass->number, -1});
+    linear->lora =
+        sft_lora_find(pass->lora, (struct sf_role){adapted_part(part), pass->number, -1});
     if (linear->lora)
         add_lora(pass, linear, part);
 }
@@ -122,8 +133,8 @@ void sft_linear_forward(struct sft_pass *pass, struct sft_linear *linear, enum s
                                      .groups = linear->groups,
                                      .y_stride = linear->y_stride,
                                      .rank = m ? m->rank : 0,
-                                     .a_stride = m ? m->rank * m->in : 0,
-                                     .b_stride = m ? m->out * m->rank : 0,
+                                     .a_stride = linear->a_stride,
+                                     .b_stride = linear->b_stride,
                                      .scale = m ? (float)m->scale : 0};
     EMIT(pass, SK_LINEAR_FORWARD, args, y, AT(linear->t), x, AT(linear->weight), AT(linear->a),
          AT(linear->b), linear->offsets, linear->host_offsets);
@@ -139,8 +150,8 @@ void sft_linear_backward(struct sft_pass *pass, const struct sft_linear *linear,
                                       .groups = linear->groups,
                                       .y_stride = linear->y_stride,
                                       .rank = m ? m->rank : 0,
-                                      .a_stride = m ? m->rank * m->in : 0,
-                                      .b_stride = m ? m->out * m->rank : 0,
+                                      .a_stride = linear->a_stride,
+                                      .b_stride = linear->b_stride,
                                       .scale = m ? (float)m->scale : 0,
                                       .accumulate_dx = accumulate};
     /* Without LoRA the forward's x is not needed: not naming it frees its memory. */

@@ -13,6 +13,7 @@ struct sft_linear {
     const struct sft_lora_module *lora; /* NULL: frozen alone */
     int32_t weight;
     int32_t a, b, da, db; /* in the adapter block; -1 without LoRA (da, db: when not training) */
+    int64_t a_stride, b_stride; /* from group to group, in elements */
     int32_t t;            /* x A^T of the forward; -1 without LoRA */
     struct sft_ref x, offsets, host_offsets;
     int64_t y_stride;

@@ -5,10 +5,9 @@
 static int open_metrics(struct sft_run_output *o, const char *from, struct sf_err *err)
 {
     const char *kept = from ? sf_path_join(&o->arena, from, "metrics.jsonl") : NULL;
-    o->metrics_path = sf_path_join(&o->arena, o->where.directory, "metrics.jsonl");
-    if (!o->metrics_path || (from && !kept))
+    if (from && !kept)
         return sf_fail(err, SF_ENOMEM, "no memory for a path");
-    return sft_metrics_open(&o->metrics, o->metrics_path, kept, err);
+    return sft_metrics_open(&o->metrics, o->where.directory, kept, err);
 }
 
 int sft_run_output_open(struct sft_run_output *out, const struct sft_checkpoint *where,
@@ -34,7 +33,8 @@ int sft_run_output_save(struct sft_run_output *output, struct sft_lora *lora,
     int64_t step = record->state.step;
     if (output->saved == step)
         return SF_OK;
-    int code = sft_checkpoint_write(&output->where, lora, record, output->metrics_path, err);
+    int code =
+        sft_checkpoint_write(&output->where, lora, record, sft_metrics_path(output->metrics), err);
     if (code)
         return sf_err_prefix(err, "checkpoint of step %lld", (long long)step);
     output->saved = step;

@@ -12,7 +12,6 @@ struct sft_run_output {
     struct sf_arena arena;
     struct sft_checkpoint where;
     int64_t limit; /* of checkpoints kept; 0: all */
-    const char *metrics_path;
     struct sft_metrics *metrics;
     int64_t saved; /* step of the last checkpoint; -1: none */
 };

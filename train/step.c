@@ -26,7 +26,9 @@ struct sft_step {
     void *block, *host; /* where ops work; host memory that they reach */
     uint64_t block_bytes, host_bytes;
     int32_t *targets, *positions, *documents; /* of a batch, filled up to its tape's shape */
-    const struct program *last;               /* ran last */
+    const struct program *last;               /* runs, or ran last */
+    sft_node_watch watch;
+    void *watch_context;
     struct sft_profile profile;
 };
 
@@ -137,7 +139,8 @@ static int open_tapes(struct sft_step *step, struct sf_err *err)
     sf_rope_frequencies(step->inv_freq, &c->spec->rope, c->spec->head_size);
     int code = SF_OK;
     for (int64_t i = 0; !code && i < c->programs; i++) {
-        code = open_program(&step->program[i], &step->arena, c, c->program[i], 0, err);
+        code = open_program(&step->program[i], &step->arena, c, c->program[i],
+                            c->trial ? c->limit : 0, err);
         take_larger(&step->block_bytes, step->program[i].tape.step_bytes);
         take_larger(&step->host_bytes, step->program[i].tape.host_bytes);
     }
@@ -345,8 +348,16 @@ static int run_nodes(struct sft_step *step, const struct sft_tape *tape, int32_t
         code = profile ? sft_profile_mark(profile, i, &tape->node[first + i], err) : SF_OK;
         if (!code)
             code = run_node(step, tape, &tape->node[first + i], err);
+        if (!code && step->watch)
+            code = step->watch(step->watch_context, step, tape, &tape->node[first + i], err);
     }
     return code || !profile ? code : sft_profile_add(profile, tape, first, count, err);
+}
+
+void sft_step_watch(struct sft_step *step, sft_node_watch watch, void *context)
+{
+    step->watch = watch;
+    step->watch_context = context;
 }
 
 int sft_step_profile(struct sft_step *step, struct sf_err *err)
@@ -398,6 +409,11 @@ int sft_step_read(void *out, const struct sft_step *step, int32_t buffer, uint64
                   struct sf_err *err)
 {
     return read_port(out, step, &step->last->tape, buffer, bytes, err);
+}
+
+uint64_t sft_step_element(const struct sft_step *step)
+{
+    return sk_activation_bytes(step->config.ops->activation);
 }
 
 int sft_step_read_activations(float *out, const struct sft_step *step, int32_t buffer,
@@ -589,6 +605,7 @@ static int run_batch(struct sft_loss *out, struct sft_step *step, const struct s
         code = find_program(&p, step, shape, mode, err);
     if (code)
         return code;
+    step->last = p;
     code = load_batch(step, p, batch, gradient_scale, err);
     if (!code)
         code = run_nodes(step, &p->tape, 0, p->tape.nodes, err);
@@ -597,7 +614,6 @@ static int run_batch(struct sft_loss *out, struct sft_step *step, const struct s
         code = read_port(&sum, step, &p->tape, p->ports.loss, sizeof sum, err);
     if (code)
         return code;
-    step->last = p;
     out->sum += sum;
     out->targets += count_targets(batch);
     return SF_OK;

@@ -37,6 +37,7 @@ struct sft_step_config {
     struct sk_ctx *ctx;
     struct sft_policy policy;          /* what is made again in the backward */
     bool exact_policy;                 /* no more than that, even where a limit asks for it */
+    bool trial; /* opened to see whether it fits: any block within the limit is small enough */
     uint64_t limit;                    /* most bytes of the step block; 0: any. See sft_step_open */
     const struct sft_program *program; /* [programs] */
     int64_t programs;
@@ -92,14 +93,22 @@ struct sft_expert_load {
 };
 struct sft_expert_load sft_step_expert_load(const struct sft_step *step);
 
+/* Asked behind every node of the runs that follow, with the tape's buffers as they stand then; what
+ * it returns ends the run unless it is SF_OK. NULL: nobody. For trouble.h. */
+typedef int (*sft_node_watch)(void *context, const struct sft_step *step,
+                              const struct sft_tape *tape, const struct sft_node *node,
+                              struct sf_err *err);
+void sft_step_watch(struct sft_step *step, sft_node_watch watch, void *context);
+
 /* Where the time goes. Between the two calls every op is timed. */
 int sft_step_profile(struct sft_step *step, struct sf_err *err);
 void sft_step_profile_end(struct sft_step *step);
 const struct sft_profile *sft_step_profiled(const struct sft_step *step);
-/* The ports of the tape that ran last, and the first bytes of a buffer of it. */
+/* The ports of the tape that runs or ran last, and the first bytes of a buffer of it. */
 const struct sft_ports *sft_step_ports(const struct sft_step *step);
 int sft_step_read(void *out, const struct sft_step *step, int32_t buffer, uint64_t bytes,
                   struct sf_err *err);
+uint64_t sft_step_element(const struct sft_step *step); /* bytes of an activation's element */
 /* `count` activations, as float32. */
 int sft_step_read_activations(float *out, const struct sft_step *step, int32_t buffer,
                               int64_t count, struct sf_err *err);

@@ -1,27 +1,10 @@
-#include "train/trainer.h"
+#include "train/trainer_private.h"
 
 #include <math.h>
 
 #include "libformat/base/clock.h"
 #include "libformat/base/mem.h"
-#include "train/row_order.h"
 #include "train/run_facts.h"
-
-struct sft_trainer {
-    struct sf_arena arena; /* facts, paths */
-    struct sft_trainer_config config;
-    struct sft_program program[2 * SFT_FORM_PROGRAMS];
-    struct sft_batches train, eval;
-    struct sft_step *step;
-    struct sft_schedule schedule;
-    int64_t epoch_batches, epoch_steps; /* of a whole epoch */
-    int64_t *order;                     /* of the rows, in the epoch at hand */
-    int64_t ordered_epoch;              /* which that is; -1: none yet */
-    struct sft_run_state state;
-    struct sft_facts facts;  /* of the run */
-    const char *resume_from; /* a checkpoint; NULL: a new run */
-    struct sft_run_output output;
-};
 
 static int64_t divide_up(int64_t a, int64_t b)
 {
@@ -122,6 +105,7 @@ static int open_step(struct sft_trainer *t, struct sf_err *err)
                                      .ctx = c->ctx,
                                      .policy = c->policy,
                                      .exact_policy = c->exact_policy,
+                                     .trial = c->trial,
                                      .limit = c->limit,
                                      .program = t->program,
                                      .programs = programs,
@@ -200,85 +184,17 @@ int64_t sft_trainer_warmup(const struct sft_trainer *trainer)
     return trainer->schedule.warmup;
 }
 
-/* ---- a step ---- */
-
-static void order_rows(struct sft_trainer *t, int64_t epoch)
-{
-    const struct sft_trainer_config *c = &t->config;
-    if (t->ordered_epoch == epoch)
-        return;
-    if (c->shuffle)
-        sft_row_order_shuffle(t->order, c->data->rows, c->seed, (uint64_t)epoch);
-    else
-        sft_row_order_plain(t->order, c->data->rows);
-    t->ordered_epoch = epoch;
-}
-
-/* Fills the micro-batches of step `step` (from 0); returns how many. */
-static int64_t fill_batches(struct sft_trainer *t, int64_t step)
-{
-    const struct sft_trainer_config *c = &t->config;
-    int64_t first = step % t->epoch_steps * c->accumulation, count = t->epoch_batches - first;
-    order_rows(t, step / t->epoch_steps);
-    if (count > c->accumulation)
-        count = c->accumulation;
-    for (int64_t i = 0; i < count; i++) {
-        int64_t row = (first + i) * c->train_batch, left = c->data->rows - row;
-        sft_batches_fill(&t->train, i, t->order, row,
-                         left < c->train_batch ? left : c->train_batch);
-    }
-    return count;
-}
-
-static int check_weights(const struct sft_trainer *t, struct sf_err *err)
-{
-    const struct sft_trainer_config *c = &t->config;
-    return c->check_weights ? c->check_weights(c->context, err) : SF_OK;
-}
-
-static int learn(struct sft_metrics_step *row, struct sft_trainer *t, int64_t step,
-                 struct sf_err *err)
-{
-    struct sft_loss loss;
-    float norm;
-    int64_t count = fill_batches(t, step);
-    double started = sf_clock_seconds();
-    *row = (struct sft_metrics_step){.step = step + 1,
-                                     .epoch = (double)(step + 1) / (double)t->epoch_steps,
-                                     .learning_rate = sft_schedule_rate(&t->schedule, step)};
-    for (int64_t i = 0; i < count; i++)
-        row->tokens += t->train.batch[i].rows;
-    int code = sft_step_zero_gradients(t->step, err);
-    if (!code)
-        code = sft_step_forward_backward(&loss, t->step, t->train.batch, count, err);
-    if (!code)
-        code = check_weights(t, err);
-    if (code)
-        return sf_err_prefix(err, "step %lld", (long long)(step + 1));
-    row->targets = loss.targets;
-    row->loss = loss.sum / (double)loss.targets;
-    if (!isfinite(row->loss))
-        return sf_fail(err, SF_ENUMERIC, "step %lld: the loss is %g; try a lower learning rate",
-                       (long long)(step + 1), row->loss);
-    code = sft_step_update(&norm, t->step, row->learning_rate, step + 1, err);
-    row->grad_norm = norm;
-    row->seconds = sf_clock_seconds() - started;
-    row->expert_load = sft_step_expert_load(t->step);
-    row->memory_bytes = t->config.memory_used ? t->config.memory_used(t->config.context) : 0;
-    return code ? sf_err_prefix(err, "step %lld", (long long)(step + 1)) : SF_OK;
-}
-
 /* ---- going on ---- */
 
-static void note(struct sft_trainer *t, const char *text)
+void sft_trainer_note(const struct sft_trainer *trainer, const char *text)
 {
-    if (t->config.on_note && text)
-        t->config.on_note(t->config.context, text);
+    if (trainer->config.on_note && text)
+        trainer->config.on_note(trainer->config.context, text);
 }
 
 static void note_checkpoint(void *context, const char *text)
 {
-    note(context, text);
+    sft_trainer_note(context, text);
 }
 
 static int compare_run(struct sft_trainer *t, const struct sft_resume_record *record,
@@ -291,10 +207,11 @@ static int compare_run(struct sft_trainer *t, const struct sft_resume_record *re
         return sf_fail(err, SF_EINVAL, "%s is of another run: %s", t->resume_from, differs);
     differs = sft_facts_differences(&t->arena, &record->place, place);
     if (differs)
-        note(t, sf_arena_printf(&t->arena,
-                                "%s was written elsewhere (%s): the run goes on, but not bit for "
-                                "bit as if it had never been stopped",
-                                t->resume_from, differs));
+        sft_trainer_note(
+            t, sf_arena_printf(&t->arena,
+                               "%s was written elsewhere (%s): the run goes on, but not bit for "
+                               "bit as if it had never been stopped",
+                               t->resume_from, differs));
     return SF_OK;
 }
 
@@ -306,13 +223,19 @@ int sft_trainer_resume(struct sft_trainer *trainer, struct sf_err *err)
     int code = sft_checkpoint_newest(&record, &t->resume_from, &t->arena, directory,
                                      note_checkpoint, t, err);
     if (!code && !t->resume_from)
-        note(t, sf_arena_printf(&t->arena, "%s: no checkpoint yet; the run begins at its beginning",
-                                directory));
+        sft_trainer_note(
+            t, sf_arena_printf(&t->arena, "%s: no checkpoint yet; the run begins at its beginning",
+                               directory));
     if (code || !t->resume_from)
         return code;
     code = compare_run(t, &record, err);
     t->state = record.state;
     return code;
+}
+
+const struct sft_facts *sft_trainer_facts(const struct sft_trainer *trainer)
+{
+    return &trainer->facts;
 }
 
 const struct sft_run_state *sft_trainer_state(const struct sft_trainer *trainer)
@@ -342,7 +265,7 @@ static int evaluate(struct sft_trainer *t, struct sf_err *err)
     double started = sf_clock_seconds();
     int code = sft_evaluate(&loss, t->step, &t->eval, c->interrupted, err);
     if (!code)
-        code = check_weights(t, err);
+        code = sft_trainer_check_weights(t, err);
     if (code)
         return code;
     struct sft_metrics_eval row = {.step = done,
@@ -424,8 +347,11 @@ static int count_step(struct sft_trainer *t, const struct sft_metrics_step *row,
     struct sft_run_state *s = &t->state;
     s->step = row->step;
     s->tokens += row->tokens;
-    s->last_loss = row->loss;
-    if (row->step == 1)
+    s->skipped += row->skipped;
+    s->skipped_last = row->skipped ? s->skipped_last + 1 : 0;
+    if (!row->skipped)
+        s->last_loss = row->loss;
+    if (isnan(s->first_loss))
         s->first_loss = row->loss;
     if (c->on_step)
         c->on_step(c->context, row, t->schedule.steps);
@@ -451,7 +377,7 @@ static int run_steps(struct sft_trainer *t, struct sf_err *err)
             return sf_fail(err, SF_EINTERRUPTED, "stopped");
         code = profile(t, t->state.step - begun, err);
         if (!code)
-            code = learn(&row, t, t->state.step, err);
+            code = sft_trainer_learn(&row, t, err);
         if (!code)
             code = count_step(t, &row, err);
         if (code)
@@ -468,10 +394,11 @@ static int take_best(struct sft_trainer_result *out, struct sft_trainer *t, stru
         return SF_OK;
     int code = sft_run_output_load_best(&found, &t->output, t->config.lora, best, err);
     if (!code && !found)
-        note(t, sf_arena_printf(&t->arena,
-                                "checkpoint-%lld, the best, is gone or damaged: the result is the "
-                                "last step's adapter",
-                                (long long)best));
+        sft_trainer_note(
+            t, sf_arena_printf(&t->arena,
+                               "checkpoint-%lld, the best, is gone or damaged: the result is the "
+                               "last step's adapter",
+                               (long long)best));
     else if (!code)
         out->result_step = best;
     return code;

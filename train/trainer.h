@@ -42,7 +42,7 @@ struct sft_trainer_config {
     double early_stopping_threshold; /* what counts as one: run_state.h */
     bool skip_nan;                   /* a step without a finite loss is left out, not the end */
     struct sft_policy policy;
-    bool exact_policy;             /* step.h */
+    bool exact_policy, trial;      /* step.h */
     uint64_t limit;                /* of the step block: step.h */
     struct sft_checkpoint output;  /* directory, base model, prefix; its spec is the one above */
     const char *model_identity;    /* of the container: what a resumed run must have again */
@@ -56,6 +56,7 @@ struct sft_trainer_config {
     int (*on_save)(void *context, const struct sft_run_state *state, struct sf_err *err);
     void *context;
     int64_t profile_steps; /* 0: none; else ops are timed in so many steps, the first left out */
+    double matmul_rate;    /* FLOP/s of the machine's products, for the metrics; 0: not measured */
     uint64_t (*memory_used)(void *context); /* bytes, for the metrics; NULL: not told */
     /* Asked after each forward pass, before anything of it is used: are the weights still what they
      * were? NULL: they cannot change. `context` as above. */
@@ -94,6 +95,8 @@ struct sft_policy sft_trainer_policy(const struct sft_trainer *trainer);
  * at the beginning, with a note. SF_EINVAL: another model, data, adapter or option, each named with
  * both values. A place that differs is a note. */
 int sft_trainer_resume(struct sft_trainer *trainer, struct sf_err *err);
+/* What decides what the run computes (run_facts.h). */
+const struct sft_facts *sft_trainer_facts(const struct sft_trainer *trainer);
 /* Where the run stands. */
 const struct sft_run_state *sft_trainer_state(const struct sft_trainer *trainer);
 /* The whole run, over the weights of `image`. SF_ENUMERIC names the step whose loss or gradient is not finite; checkpoints that

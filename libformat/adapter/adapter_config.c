@@ -6,8 +6,6 @@
 #include "libformat/adapter/adapter_names.h"
 #include "libformat/base/json.h"
 
-/* ---- reading ---- */
-
 /* Fields that say nothing about what B A x is, once the tensors are there. */
 static const char *const indifferent[] = {
     "auto_mapping",   "revision",          "task_type",           "inference_mode",
@@ -72,10 +70,104 @@ static int read_init(const struct sf_json *value, struct sf_err *err)
                           "init_lora_weights is %s, which may change the base weights", text);
 }
 
-static int read_field(struct sf_adapter *out, struct sf_arena *arena, const struct sf_json *value,
-                      struct sf_err *err)
+/* A dict of numbers: rank_pattern, alpha_pattern. */
+static int read_patterns(const struct sf_adapter_pattern **out, int64_t *count,
+                         struct sf_arena *arena, const struct sf_json *dict, struct sf_err *err)
+{
+    const char *field = sf_json_key(dict);
+    if (sf_json_type(dict) == SF_JSON_NULL)
+        return SF_OK;
+    if (sf_json_type(dict) != SF_JSON_OBJECT)
+        return sf_fail(err, SF_EFORMAT, "%s is no object", field);
+    struct sf_adapter_pattern *list =
+        sf_arena_array(arena, (uint64_t)sf_json_count(dict) + 1, sizeof *list);
+    if (!list)
+        return sf_fail(err, SF_ENOMEM, "no memory for %s", field);
+    int code = sf_json_check_unique(dict, err);
+    const struct sf_json *value = sf_json_first(dict);
+    for (*count = 0; !code && value; value = sf_json_next(value)) {
+        struct sf_adapter_pattern *p = &list[(*count)++];
+        code = sf_json_as_double(&p->value, value, sf_json_key(value), err);
+        if (!code && !(p->key = sf_arena_strdup(arena, sf_json_key(value))))
+            code = sf_fail(err, SF_ENOMEM, "no memory for a name");
+    }
+    *out = list;
+    return code ? sf_err_prefix(err, "%s", field) : SF_OK;
+}
+
+static int read_parameters(struct adapter_config *out, struct sf_arena *arena,
+                           const struct sf_json *list, struct sf_err *err)
+{
+    const char *text;
+    if (sf_json_type(list) == SF_JSON_NULL)
+        return SF_OK;
+    if (sf_json_type(list) != SF_JSON_ARRAY)
+        return sf_fail(err, SF_EFORMAT, "target_parameters is no list");
+    const char **name = sf_arena_array(arena, (uint64_t)sf_json_count(list) + 1, sizeof *name);
+    if (!name)
+        return sf_fail(err, SF_ENOMEM, "no memory for target_parameters");
+    int code = SF_OK;
+    const struct sf_json *value = sf_json_first(list);
+    for (; !code && value; value = sf_json_next(value)) {
+        code = sf_json_as_string(&text, value, "target_parameters", err);
+        if (!code && !(name[out->parameters++] = sf_arena_strdup(arena, text)))
+            code = sf_fail(err, SF_ENOMEM, "no memory for a name");
+    }
+    out->parameter = name;
+    return code;
+}
+
+/* PEFT's rule: the whole path, or its end after a dot. */
+bool adapter_config_targets(const struct adapter_config *config, const char *path)
+{
+    size_t length = strlen(path);
+    for (int64_t i = 0; i < config->parameters; i++) {
+        size_t n = strlen(config->parameter[i]);
+        if (n <= length && strcmp(path + length - n, config->parameter[i]) == 0 &&
+            (n == length || path[length - n - 1] == '.'))
+            return true;
+    }
+    return false;
+}
+
+/* Ours: for experts whose shapes do not tell (a square matrix). */
+static int read_layout(struct adapter_config *out, const struct sf_json *value, struct sf_err *err)
+{
+    const char *text;
+    int code = sf_json_as_string(&text, value, "scout_layout", err);
+    if (code)
+        return code;
+    if (strcmp(text, "swapped") != 0 && strcmp(text, "natural") != 0)
+        return sf_fail(err, SF_EFORMAT, "scout_layout is %s, not swapped or natural", text);
+    out->layouts = 1u << (*text == 's' ? SF_ADAPTER_SWAPPED : SF_ADAPTER_NATURAL);
+    return SF_OK;
+}
+
+/* Our own mark: PEFT would warn of it, and should. */
+static int read_purpose(struct sf_adapter *out, const struct sf_json *value, struct sf_err *err)
+{
+    const char *text;
+    int code = sf_json_as_string(&text, value, "scout_for", err);
+    if (!code && strcmp(text, "vllm") != 0)
+        code = sf_fail(err, SF_EUNSUPPORTED, "scout_for is %s; vllm is what we know", text);
+    out->for_vllm = !code;
+    return code;
+}
+
+static int read_field(struct adapter_config *config, struct sf_adapter *out, struct sf_arena *arena,
+                      const struct sf_json *value, struct sf_err *err)
 {
     const char *key = sf_json_key(value), *text;
+    if (strcmp(key, "rank_pattern") == 0)
+        return read_patterns(&config->rank, &config->ranks, arena, value, err);
+    if (strcmp(key, "alpha_pattern") == 0)
+        return read_patterns(&config->alpha, &config->alphas, arena, value, err);
+    if (strcmp(key, "target_parameters") == 0)
+        return read_parameters(config, arena, value, err);
+    if (strcmp(key, "scout_for") == 0)
+        return read_purpose(out, value, err);
+    if (strcmp(key, "scout_layout") == 0)
+        return read_layout(config, value, err);
     if (strcmp(key, "r") == 0)
         return sf_json_as_int(&out->rank, value, key, err);
     if (strcmp(key, "lora_alpha") == 0)
@@ -101,12 +193,26 @@ static int read_field(struct sf_adapter *out, struct sf_arena *arena, const stru
             return SF_OK;
     if (says_nothing(value))
         return SF_OK;
-    return sf_fail(err, SF_EUNSUPPORTED, "%s is set; only plain LoRA of linear modules is read",
-                   key);
+    return sf_fail(err, SF_EUNSUPPORTED, "%s is set; only plain LoRA is read", key);
 }
 
-static int read_fields(struct sf_adapter *out, struct sf_arena *arena, const struct sf_json *root,
-                       struct sf_err *err)
+static int check_patterns(const struct adapter_config *c, struct sf_err *err)
+{
+    for (int64_t i = 0; i < c->ranks; i++)
+        if (!(c->rank[i].value >= 1 && c->rank[i].value <= 65536) ||
+            c->rank[i].value != floor(c->rank[i].value))
+            return sf_fail(err, SF_EFORMAT, "rank_pattern: %s is %g, no rank from 1 to 65536",
+                           c->rank[i].key, c->rank[i].value);
+    for (int64_t i = 0; i < c->alphas; i++)
+        if (!(isfinite(c->alpha[i].value) && c->alpha[i].value != 0))
+            return sf_fail(err, SF_EFORMAT,
+                           "alpha_pattern: %s is %g: the adapter would change nothing there",
+                           c->alpha[i].key, c->alpha[i].value);
+    return SF_OK;
+}
+
+static int read_fields(struct adapter_config *config, struct sf_adapter *out,
+                       struct sf_arena *arena, const struct sf_json *root, struct sf_err *err)
 {
     if (sf_json_type(root) != SF_JSON_OBJECT)
         return sf_fail(err, SF_EFORMAT, "is no JSON object");
@@ -115,7 +221,7 @@ static int read_fields(struct sf_adapter *out, struct sf_arena *arena, const str
         code = sf_fail(err, SF_EFORMAT, "peft_type is missing");
     const struct sf_json *value = sf_json_first(root);
     for (; !code && value; value = sf_json_next(value))
-        code = read_field(out, arena, value, err);
+        code = read_field(config, out, arena, value, err);
     if (!code && (out->rank < 1 || out->rank > 65536))
         code = sf_fail(err, SF_EFORMAT, "r is %lld, not between 1 and 65536", (long long)out->rank);
     if (!code && !(isfinite(out->alpha) && out->alpha != 0))
@@ -123,167 +229,21 @@ static int read_fields(struct sf_adapter *out, struct sf_arena *arena, const str
                        out->alpha);
     if (!code && !(out->dropout >= 0 && out->dropout < 1))
         code = sf_fail(err, SF_EFORMAT, "lora_dropout is %g, not in [0, 1)", out->dropout);
-    return code;
+    return code ? code : check_patterns(config, err);
 }
 
-int adapter_config_read(struct sf_adapter *out, struct sf_arena *arena, const char *text,
-                        uint64_t bytes, struct sf_err *err)
+int adapter_config_read(struct adapter_config *config, struct sf_adapter *out,
+                        struct sf_arena *arena, const char *text, uint64_t bytes,
+                        struct sf_err *err)
 {
     struct sf_json *root;
+    *config =
+        (struct adapter_config){.layouts = 1u << SF_ADAPTER_SWAPPED | 1u << SF_ADAPTER_NATURAL};
     *out = (struct sf_adapter){.rank = 8, .alpha = 8, .base_model = ""}; /* PEFT's defaults */
     int code = sf_json_parse(&root, text, bytes, err);
     if (code)
         return code;
-    code = read_fields(out, arena, root, err);
+    code = read_fields(config, out, arena, root, err);
     sf_json_free(root);
     return code;
-}
-
-/* ---- writing ---- */
-
-/* Is `part` adapted in `layer`? */
-static bool adapts(const struct sf_adapter *adapter, enum sf_part part, int32_t layer)
-{
-    for (int64_t i = 0; i < adapter->modules; i++)
-        if (adapter->module[i].role.part == part && adapter->module[i].role.layer == layer)
-            return true;
-    return false;
-}
-
-/* Layers of the model that have `part`, and those of them that are adapted. */
-static void count_layers(int64_t *has, int64_t *adapted, const struct sf_adapter *adapter,
-                         const struct sf_model_spec *spec, enum sf_part part)
-{
-    *has = *adapted = 0;
-    for (int32_t layer = 0; layer < spec->layers; layer++) {
-        *has += sf_spec_has(spec, part, layer);
-        *adapted += adapts(adapter, part, layer);
-    }
-}
-
-/* The list for the text class: a name that ends the paths of all layers' modules, or, where only
- * some layers are adapted, each of those paths. */
-static int write_list(struct sf_json_writer *w, struct sf_arena *arena,
-                      const struct sf_adapter *adapter, const struct sf_model_spec *spec,
-                      struct sf_err *err)
-{
-    sf_json_write_array(w, "target_modules");
-    for (int p = 0; p < SF_PART_COUNT; p++) {
-        enum sf_part part = (enum sf_part)p;
-        int64_t has, adapted;
-        const char *path = adapter_path_in_layer(part);
-        if (!path)
-            continue;
-        count_layers(&has, &adapted, adapter, spec, part);
-        if (adapted == has && has > 0)
-            sf_json_write_string(w, NULL, sf_adapter_module_name(part));
-        for (int32_t layer = 0; adapted < has && layer < spec->layers; layer++) {
-            char *name = sf_arena_printf(arena, "model.layers.%d.%s", (int)layer, path);
-            if (!name)
-                return sf_fail(err, SF_ENOMEM, "no memory for target_modules");
-            if (adapts(adapter, part, layer))
-                sf_json_write_string(w, NULL, name);
-        }
-    }
-    sf_json_write_end(w, ']');
-    return SF_OK;
-}
-
-/* "self_attn\.q_proj": dots stand for themselves. */
-static char *escape_dots(struct sf_arena *arena, const char *path)
-{
-    char *out = sf_arena_alloc(arena, 2 * strlen(path) + 1), *to = out;
-    for (; out && *path; *to++ = *path++)
-        if (*path == '.')
-            *to++ = '\\';
-    return out;
-}
-
-/* One alternative of the pattern: "[0-9]+\.<path>", or "(?:0|3)\.<path>" for some layers only. */
-static char *alternative(struct sf_arena *arena, const struct sf_adapter *adapter,
-                         const struct sf_model_spec *spec, enum sf_part part)
-{
-    int64_t has, adapted;
-    char *path = escape_dots(arena, adapter_path_in_layer(part)), *list = NULL;
-    count_layers(&has, &adapted, adapter, spec, part);
-    if (!path || adapted == has)
-        return path ? sf_arena_printf(arena, "[0-9]+\\.%s", path) : NULL;
-    for (int32_t layer = 0; layer < spec->layers; layer++) {
-        if (!adapts(adapter, part, layer))
-            continue;
-        list = list ? sf_arena_printf(arena, "%s|%d", list, (int)layer)
-                    : sf_arena_printf(arena, "%d", (int)layer);
-        if (!list)
-            return NULL;
-    }
-    return sf_arena_printf(arena, "(?:%s)\\.%s", list, path);
-}
-
-/* The pattern for the multimodal class, which PEFT matches with the whole path: the vision tower
- * has modules of the same names. */
-static int write_pattern(struct sf_json_writer *w, struct sf_arena *arena,
-                         const struct sf_adapter *adapter, const struct sf_model_spec *spec,
-                         struct sf_err *err)
-{
-    char *all = sf_arena_strdup(arena, "");
-    for (int p = 0; all && p < SF_PART_COUNT; p++) {
-        int64_t has, adapted = 0;
-        if (adapter_path_in_layer((enum sf_part)p))
-            count_layers(&has, &adapted, adapter, spec, (enum sf_part)p);
-        if (adapted == 0)
-            continue;
-        char *one = alternative(arena, adapter, spec, (enum sf_part)p);
-        all = one ? sf_arena_printf(arena, "%s%s%s", all, *all ? "|" : "", one) : NULL;
-    }
-    char *pattern =
-        all ? sf_arena_printf(arena, "(?:.*\\.)?language_model\\.model\\.layers\\.(?:%s)", all)
-            : NULL;
-    if (!pattern)
-        return sf_fail(err, SF_ENOMEM, "no memory for target_modules");
-    sf_json_write_string(w, "target_modules", pattern);
-    return SF_OK;
-}
-
-static void write_alpha(struct sf_json_writer *w, double alpha)
-{
-    if (alpha == floor(alpha) && fabs(alpha) < 0x1p53)
-        sf_json_write_int(w, "lora_alpha", (int64_t)alpha);
-    else
-        sf_json_write_double(w, "lora_alpha", alpha);
-}
-
-int adapter_config_write(char **text, uint64_t *bytes, struct sf_arena *arena,
-                         const struct sf_adapter *adapter, const struct sf_model_spec *spec,
-                         struct sf_err *err)
-{
-    struct sf_json_writer w;
-    sf_json_write_begin(&w, arena, 2);
-    sf_json_write_object(&w, NULL);
-    sf_json_write_object(&w, "alpha_pattern");
-    sf_json_write_end(&w, '}');
-    sf_json_write_string(&w, "base_model_name_or_path", adapter->base_model);
-    sf_json_write_string(&w, "bias", "none");
-    sf_json_write_bool(&w, "fan_in_fan_out", false);
-    sf_json_write_bool(&w, "inference_mode", true);
-    sf_json_write_bool(&w, "init_lora_weights", true);
-    sf_json_write_null(&w, "layers_pattern");
-    sf_json_write_null(&w, "layers_to_transform");
-    write_alpha(&w, adapter->alpha);
-    sf_json_write_double(&w, "lora_dropout", adapter->dropout);
-    sf_json_write_null(&w, "modules_to_save");
-    sf_json_write_string(&w, "peft_type", "LORA");
-    sf_json_write_int(&w, "r", adapter->rank);
-    sf_json_write_object(&w, "rank_pattern");
-    sf_json_write_end(&w, '}');
-    int code = adapter->prefix == SF_ADAPTER_MULTIMODAL
-                   ? write_pattern(&w, arena, adapter, spec, err)
-                   : write_list(&w, arena, adapter, spec, err);
-    if (code)
-        return code;
-    sf_json_write_null(&w, "target_parameters");
-    sf_json_write_string(&w, "task_type", "CAUSAL_LM");
-    sf_json_write_bool(&w, "use_dora", false);
-    sf_json_write_bool(&w, "use_rslora", adapter->rslora);
-    sf_json_write_end(&w, '}');
-    return sf_json_write_finish(text, bytes, &w, err);
 }

@@ -6,12 +6,35 @@
 
 #include "libformat/adapter/adapter_file.h"
 
-/* "self_attn.q_proj", "feed_forward.shared_expert.gate_proj": the module's path inside its layer;
- * NULL if the part is not one PEFT can wrap as a linear module. */
+/* "self_attn.q_proj", "feed_forward.experts.gate_up_proj": the path inside its layer, or of what is
+ * outside the layers; NULL if PEFT cannot adapt the part in a way that we know. */
 const char *adapter_path_in_layer(enum sf_part part);
+/* PEFT adapts it as a parameter (target_parameters), not as a linear module: routed experts, and
+ * the router, whose module gives two results where a linear one gives one. */
+bool adapter_is_parameter(enum sf_part part);
+/* The parameter's last names, as target_parameters lists them; NULL for modules. */
+const char *adapter_parameter_name(enum sf_part part);
 
-/* The parts of a tensor's key; false when the key is none that we know. */
-bool adapter_key_parse(enum sf_adapter_prefix *prefix, struct sf_role *role, char *which,
-                       const char *key);
+/* The key of one of the experts' parameters: they are wrapped one in the other, gate_up_proj inside
+ * (nested) where both are, and no wrapper's key names its parameter. */
+char *adapter_experts_key(struct sf_arena *arena, enum sf_adapter_prefix prefix, int32_t layer,
+                          bool nested, char which);
+
+/* What a tensor's key says. */
+enum adapter_key_kind {
+    ADAPTER_KEY_MODULE,  /* A or B of `role` */
+    ADAPTER_KEY_EXPERTS, /* A or B of one of the experts' parameters: which, the key does not say */
+    ADAPTER_KEY_COPY /* the base's own weight of `role`, which PEFT puts beside a head's adapter */
+};
+struct adapter_key {
+    enum adapter_key_kind kind;
+    enum sf_adapter_prefix prefix;
+    struct sf_role role; /* EXPERTS: the layer alone counts */
+    bool nested;         /* EXPERTS: "experts.base_layer", the first of two wrapped parameters */
+    char which;          /* 'A' or 'B' */
+};
+
+/* False when the key is none that we know. "lora_A.default.weight" is one, as in memory. */
+bool adapter_key_parse(struct adapter_key *out, const char *key);
 
 #endif

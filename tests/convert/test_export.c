@@ -198,7 +198,7 @@ START_TEST(an_adapter_is_added_before_the_rounding)
     struct sf_map *map = container(1, _i, "merge.scout");
     const struct sf_entry *q = sf_map_find(map, (struct sf_role){SF_PART_Q, 2, -1});
     int64_t out = q->shape.dim[0], in = q->shape.dim[1];
-    struct sf_adapter_module module = {q->role, 1, in, out, 2.0, a, b};
+    struct sf_adapter_module module = {q->role, 1, 1, in, out, 2.0, 2.0, a, b};
     struct sf_adapter adapter = {.modules = 1, .module = &module};
     struct sf_export_options options = {SF_EXPORT_BF16, 2, 1u << 30, .adapter = &adapter};
     for (int64_t o = 0; o < out; o++)

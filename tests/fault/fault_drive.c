@@ -225,7 +225,12 @@ static bool whole_lines(const char *path, bool killed)
 /* What a clock goes into, and hashes of such files; resume.json says itself whether it is whole. */
 static bool has_times(const char *name)
 {
-    return strcmp(name, "metrics.jsonl") == 0 || strcmp(name, "resume.json") == 0;
+    static const char *const names[] = {"metrics.jsonl", "resume.json", "report.html",
+                                        "events.out.tfevents.scout"};
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
+        if (strcmp(name, names[i]) == 0)
+            return true;
+    return false;
 }
 
 static void blame(const char *what, const char *name)
@@ -244,10 +249,10 @@ static int judge_file(const char *path, const struct stat *st, int kind, struct 
     snprintf(reference, sizeof reference, "../reference/%s", path + strlen("out/"));
     if (strstr(path, ".partial") || strstr(base, ".journal") || strstr(path, ".removed"))
         judged->temporary++;
-    else if (strcmp(base, "resume.json") == 0)
-        ; /* the run that goes on reads it */
     else if (strstr(path, "checkpoint-") && access(reference, F_OK) != 0)
         ; /* one that the reference removed later */
+    else if (has_times(base) && strcmp(base, "metrics.jsonl") != 0)
+        ; /* the run that goes on reads the records */
     else if (strcmp(base, "metrics.jsonl") == 0)
         whole_lines(path, WIFSIGNALED(judged->status)) ? (void)0 : blame("torn line in", path);
     else if (!same_bytes(path, reference))

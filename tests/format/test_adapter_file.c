@@ -44,7 +44,9 @@ static struct sf_adapter_module module(enum sf_part part, int32_t layer, const f
 {
     struct sf_shape shape = sf_spec_shape(&spec, part);
     return (struct sf_adapter_module){.role = {part, layer, -1},
+                                      .groups = 1,
                                       .rank = RANK,
+                                      .alpha = 2.5,
                                       .in = shape.dim[1],
                                       .out = shape.dim[0],
                                       .scale = 2.5 / RANK,
@@ -139,6 +141,8 @@ START_TEST(rslora_divides_by_the_root)
     struct sf_adapter adapter = sample(m, SF_ADAPTER_TEXT), got;
     const char *directory = scout_scratch_path("rslora");
     adapter.rslora = true;
+    for (int i = 0; i < 7; i++)
+        m[i].scale = 2.5 / sqrt(2);
     assert_ok(sf_adapter_write(directory, &adapter, &spec, &err), err);
     assert_ok(sf_adapter_read(&got, &arena, directory, &spec, &err), err);
     ck_assert(got.rslora);
@@ -154,7 +158,7 @@ START_TEST(unwritable_modules_are_refused)
     m[1].role.layer = 1; /* layer 1 is dense: no shared expert */
     assert_fails(sf_adapter_write(directory, &adapter, &spec, &err), SF_EINVAL, "layer 1", err);
     m[1].role.layer = 0;
-    m[3].rank = 3;
+    m[3].rank = 3; /* whose scale would be another */
     assert_fails(sf_adapter_write(directory, &adapter, &spec, &err), SF_EINVAL, "rank 3", err);
     adapter.modules = 0;
     assert_fails(sf_adapter_write(directory, &adapter, &spec, &err), SF_EINVAL, "without", err);
@@ -226,9 +230,22 @@ static const struct {
     {"\"peft_type\":\"LORA\",\"lora_bias\":true", SF_EUNSUPPORTED, "lora_bias"},
     {"\"peft_type\":\"LORA\",\"modules_to_save\":[\"lm_head\"]", SF_EUNSUPPORTED,
      "modules_to_save"},
-    {"\"peft_type\":\"LORA\",\"rank_pattern\":{\"q_proj\":4}", SF_EUNSUPPORTED, "rank_pattern"},
-    {"\"peft_type\":\"LORA\",\"alpha_pattern\":{\"q_proj\":4}", SF_EUNSUPPORTED, "alpha_pattern"},
-    {"\"peft_type\":\"LORA\",\"target_parameters\":[\"a\"]", SF_EUNSUPPORTED, "target_parameters"},
+    {"\"peft_type\":\"LORA\",\"r\":2,\"rank_pattern\":{\"q_proj\":4}", SF_EFORMAT,
+     "r 4 want [4, 8]"},
+    {"\"peft_type\":\"LORA\",\"rank_pattern\":{\"q_proj\":2.5}", SF_EFORMAT, "q_proj is 2.5"},
+    {"\"peft_type\":\"LORA\",\"rank_pattern\":{\"(\":2}", SF_EFORMAT, "no regular expression"},
+    {"\"peft_type\":\"LORA\",\"rank_pattern\":{\"(((.+)+)+)[^a-z]\":2}", SF_EFORMAT, "steps"},
+    {"\"peft_type\":\"LORA\",\"rank_pattern\":{\"q\":2,\"q\":2}", SF_EFORMAT, "rank_pattern: "},
+    {"\"peft_type\":\"LORA\",\"rank_pattern\":[]", SF_EFORMAT, "rank_pattern is no object"},
+    {"\"peft_type\":\"LORA\",\"alpha_pattern\":{\"q_proj\":0}", SF_EFORMAT, "would change nothing"},
+    {"\"peft_type\":\"LORA\",\"alpha_pattern\":{\"q_proj\":\"4\"}", SF_EFORMAT,
+     "alpha_pattern: q_proj"},
+    {"\"peft_type\":\"LORA\",\"target_parameters\":\"a\"", SF_EFORMAT,
+     "target_parameters is no list"},
+    {"\"peft_type\":\"LORA\",\"scout_for\":\"vllm\",\"r\":2", SF_EUNSUPPORTED, "in vLLM's order"},
+    {"\"peft_type\":\"LORA\",\"scout_for\":\"x\"", SF_EUNSUPPORTED, "scout_for is x"},
+    {"\"peft_type\":\"LORA\",\"trainable_token_indices\":[3]", SF_EUNSUPPORTED,
+     "trainable_token_indices"},
     {"\"peft_type\":\"LORA\",\"fan_in_fan_out\":true", SF_EUNSUPPORTED, "fan_in_fan_out"},
     {"\"peft_type\":\"LORA\",\"init_lora_weights\":\"pissa\"", SF_EUNSUPPORTED, "pissa"},
     {"\"peft_type\":\"LORA\",\"of_the_future\":1", SF_EUNSUPPORTED, "of_the_future"},
@@ -256,11 +273,21 @@ static const struct {
     int code;
     const char *message;
 } bad_keys[] = {
-    {"base_model.model.lm_head.lora_A.weight", SF_EUNSUPPORTED, "lm_head.lora_A.weight: no key"},
+    {"base_model.model.lm_head.lora_A.weight", SF_EFORMAT, "head has lora_A but no lora_B"},
+    {"base_model.model.lm_head.base_layer.weight", SF_EUNSUPPORTED,
+     "[2, 8], this model's is [16, 8]: not the weight of the base"},
+    {"base_model.model.score.lora_A.weight", SF_EUNSUPPORTED, "score.lora_A.weight: no key"},
+    {"model.layers.0.self_attn.k_proj.lora_A.weight", SF_EUNSUPPORTED, "no key"},
     {"base_model.model.model.layers.0.self_attn.q_proj.lora_magnitude_vector", SF_EUNSUPPORTED,
      "no key"},
     {"base_model.model.model.layers.00.self_attn.k_proj.lora_A.weight", SF_EUNSUPPORTED, "no key"},
-    {"base_model.model.model.layers.0.self_attn.k_proj.lora_A.default.weight", SF_EUNSUPPORTED,
+    {"base_model.model.model.layers.0.self_attn.k_proj.lora_A.default.weight", SF_EFORMAT,
+     "layer 0 k has lora_A but no lora_B"},
+    {"base_model.model.model.layers.0.self_attn.q_proj.lora_A.default.weight", SF_EFORMAT,
+     "a second tensor for what base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight"},
+    {"base_model.model.model.layers.0.self_attn.k_proj.lora_A.other.weight", SF_EUNSUPPORTED,
+     "no key"},
+    {"base_model.model.model.layers.0.self_attn.q_proj.base_layer.lora_A.weight", SF_EUNSUPPORTED,
      "no key"},
     {"base_model.model.model.layers.3.self_attn.q_proj.lora_A.weight", SF_EFORMAT, "3 layers"},
     {"base_model.model.model.layers.1.feed_forward.shared_expert.up_proj.lora_A.weight", SF_EFORMAT,

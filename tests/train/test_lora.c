@@ -56,6 +56,39 @@ START_TEST(philox_gives_the_known_answers)
 }
 END_TEST
 
+START_TEST(routed_experts_are_parameters_of_a_layer)
+{
+    struct sf_err err = {0};
+    struct sft_lora_config config = {.target = tiny_targets,
+                                     .targets = 1,
+                                     .parameter = tiny_parameters,
+                                     .parameters = 2,
+                                     .rank = 3,
+                                     .alpha = 6};
+    assert_ok(sft_lora_plan(&lora, &arena, &spec, &config, &err), err);
+    ck_assert_int_eq(lora.modules, 4 + 2 * 2); /* q everywhere; layers 0 and 1 have experts */
+    const struct sft_lora_module *m =
+        sft_lora_find(&lora, (struct sf_role){SF_ADAPTER_GATE_UP, 1, -1});
+    ck_assert_ptr_nonnull(m);
+    ck_assert_int_eq(m->groups, spec.experts);
+    ck_assert_int_eq(m->in, spec.hidden);
+    ck_assert_int_eq(m->out, 2 * spec.expert_width);
+    ck_assert_int_eq(m->b - m->a, 4 * 3 * 64);
+    m = sft_lora_find(&lora, (struct sf_role){SF_PART_EXPERT_DOWN, 0, -1});
+    ck_assert_int_eq(m->in, spec.expert_width);
+    ck_assert_int_eq(m->out, spec.hidden);
+    ck_assert_ptr_null(sft_lora_find(&lora, (struct sf_role){SF_PART_EXPERT_DOWN, 2, -1}));
+
+    static const char *const wrong[] = {"experts.down_proj", "experts.up_proj"};
+    config.parameter = wrong;
+    assert_fails(sft_lora_plan(&lora, &arena, &spec, &config, &err), SF_EINVAL,
+                 "target parameter 'experts.up_proj' matches nothing", err);
+    config = (struct sft_lora_config){.rank = 3, .alpha = 6};
+    assert_fails(sft_lora_plan(&lora, &arena, &spec, &config, &err), SF_EINVAL,
+                 "no target modules or parameters", err);
+}
+END_TEST
+
 START_TEST(modules_come_by_layer_then_part_without_overlap)
 {
     struct sf_err err = {0};
@@ -223,6 +256,7 @@ static Suite *lora_suite(void)
     TCase *tc = tcase_create("lora");
     tcase_add_checked_fixture(tc, setup, teardown);
     tcase_add_test(tc, philox_gives_the_known_answers);
+    tcase_add_test(tc, routed_experts_are_parameters_of_a_layer);
     tcase_add_test(tc, modules_come_by_layer_then_part_without_overlap);
     tcase_add_test(tc, moments_of_8_bits_take_a_quarter);
     tcase_add_test(tc, targets_are_matched_as_peft_matches_a_list);

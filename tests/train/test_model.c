@@ -35,7 +35,7 @@ static void plan_lora(struct sft_lora *lora, const struct sf_model_spec *spec,
                       const char *const *target, int64_t targets)
 {
     struct sf_err err = {0};
-    struct sft_lora_config config = {target, targets, 16, 32, false};
+    struct sft_lora_config config = {.target = target, .targets = targets, .rank = 16, .alpha = 32};
     assert_ok(sft_lora_plan(lora, &arena, spec, &config, &err), err);
 }
 

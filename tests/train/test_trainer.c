@@ -220,12 +220,21 @@ static void check_line(const struct sf_json *row, const char *const *keys, int c
 
 START_TEST(metrics_and_checkpoints_come_when_due)
 {
-    static const char *const step_keys[] = {
-        "step",           "epoch",   "loss",    "grad_norm",         "learning_rate",
-        "tokens",         "targets", "seconds", "tokens_per_second", "expert_load_mean",
-        "expert_load_max"};
+    static const char *const step_keys[] = {"step",
+                                            "epoch",
+                                            "loss",
+                                            "grad_norm",
+                                            "learning_rate",
+                                            "tokens",
+                                            "targets",
+                                            "seconds",
+                                            "tokens_per_second",
+                                            "model_flops_per_second",
+                                            "expert_load_mean",
+                                            "expert_load_max",
+                                            "time"};
     static const char *const eval_keys[] = {
-        "step", "epoch", "eval_loss", "eval_perplexity", "eval_targets", "eval_seconds"};
+        "step", "epoch", "eval_loss", "eval_perplexity", "eval_targets", "eval_seconds", "time"};
     static const bool is_eval[] = {true, false, false, true, false, false, true, false, true};
     struct sft_trainer_config c = config();
     char *text, *line;
@@ -243,7 +252,7 @@ START_TEST(metrics_and_checkpoints_come_when_due)
         struct sf_json *row;
         assert_ok(sf_json_parse(&row, line, strlen(line), &err), err);
         ck_assert_int_lt(lines, 9);
-        check_line(row, is_eval[lines] ? eval_keys : step_keys, is_eval[lines] ? 6 : 11);
+        check_line(row, is_eval[lines] ? eval_keys : step_keys, is_eval[lines] ? 7 : 13);
         sf_json_free(row);
     }
     ck_assert_int_eq(lines, 9);

@@ -11,6 +11,8 @@
 const char *const tiny_targets[7] = {"q_proj",    "k_proj",  "v_proj",   "o_proj",
                                      "gate_proj", "up_proj", "down_proj"};
 
+const char *const tiny_parameters[2] = {"experts.gate_up_proj", "experts.down_proj"};
+
 void tiny_spec(struct sf_model_spec *out, struct sf_arena *arena, int64_t layers, bool dense)
 {
     *out = (struct sf_model_spec){.architecture = "Llama4ForCausalLM",
@@ -79,14 +81,19 @@ static int random_view(struct sk_matrix *out, void *context, struct sf_role role
     return SF_OK;
 }
 
-void tiny_open(struct tiny *t, int threads)
+static void open_with(struct tiny *t, int threads, int64_t parameters)
 {
     struct sf_err err = {0};
     *t = (struct tiny){0};
     assert_ok(sk_cpu_start(&t->ctx, threads, &err), err);
     tiny_spec(&t->spec, &t->arena, 4, true);
     assert_ok(sft_image_open_views(&t->image, &t->spec, random_view, t, &err), err);
-    struct sft_lora_config config = {.target = tiny_targets, .targets = 7, .rank = 4, .alpha = 8};
+    struct sft_lora_config config = {.target = tiny_targets,
+                                     .targets = 7,
+                                     .parameter = tiny_parameters,
+                                     .parameters = parameters,
+                                     .rank = 4,
+                                     .alpha = 8};
     assert_ok(sft_lora_plan(&t->lora, &t->arena, &t->spec, &config, &err), err);
     assert_ok(sft_lora_allocate(&t->lora, true, sk_ops_cpu(), &t->ctx, &err), err);
     struct scout_random random = {7};
@@ -95,6 +102,16 @@ void tiny_open(struct tiny *t, int threads)
         scout_random_fill(t->lora.parameters + m->a, sft_lora_a_count(m), 0.1f, &random);
         scout_random_fill(t->lora.parameters + m->b, sft_lora_b_count(m), 0.1f, &random);
     }
+}
+
+void tiny_open(struct tiny *t, int threads)
+{
+    open_with(t, threads, 0);
+}
+
+void tiny_open_experts(struct tiny *t, int threads)
+{
+    open_with(t, threads, 2);
 }
 
 void tiny_close(struct tiny *t)

@@ -1,38 +1,5 @@
-"use strict";
-/* Draws the page from the object in #data. Text goes in as text, never as markup. */
-const D = JSON.parse(document.getElementById("data").textContent);
+/* Draws the page of a container, with page.js before it. */
 const KIND = ["attention", "shared", "dense", "routed", "router", "norms", "head", "embedding", "unused"];
-const by = id => document.getElementById(id);
-
-/* ---- small tools ---- */
-
-function make(tag, attributes, ...children) {
-  const svg = ["svg", "g", "rect", "path", "line", "text", "title"].includes(tag);
-  const e = svg ? document.createElementNS("http://www.w3.org/2000/svg", tag) : document.createElement(tag);
-  for (const [key, value] of Object.entries(attributes || {}))
-    if (key.startsWith("on")) e.addEventListener(key.slice(2), value);
-    else if (value !== undefined && value !== null) e.setAttribute(key, value);
-  for (const child of children) if (child !== undefined && child !== null) e.append(child);
-  return e;
-}
-const exact = n => n.toLocaleString("en-US");
-function size(n) {
-  const units = ["B", "kB", "MB", "GB", "TB"];
-  let k = 0;
-  while (n >= 999.5 && k < 4) { n /= 1000; k++; }
-  return (k === 0 ? n : n >= 100 ? n.toFixed(1) : n.toFixed(2)) + " " + units[k];
-}
-const percent = (x, digits = 3) => x === null ? "–" : (100 * x).toFixed(digits) + " %";
-const colour = key => "var(--" + key + ")";
-
-/* heads: [title, number?]; rows of cells: text, or an element. */
-function table(caption, heads, rows) {
-  const cell = (tag, value, i) => make(tag, { class: heads[i][1] ? "n" : heads[i][2] || null, scope: tag === "th" ? "col" : null }, value);
-  return make("table", {},
-    make("caption", {}, caption),
-    make("thead", {}, make("tr", {}, ...heads.map((h, i) => cell("th", h[0], i)))),
-    make("tbody", {}, ...rows.map(r => make("tr", {}, ...r.map((v, i) => cell("td", v, i))))));
-}
 
 /* One stop for Tab in a group; arrow keys move inside it. grid: cells of a row, for up and down. */
 function roving(items, grid) {
@@ -60,12 +27,7 @@ function drawHead() {
     : c.state === "damaged" ? `Damaged: ${exact(c.damaged)} of ${exact(c.chunks)} chunks do not match their checksums.`
       : "Payload not checked (this report was made with --no-verify).";
   state.classList.add(c.state === "ok" ? "good" : c.state === "damaged" ? "bad" : "unknown");
-  by("theme").addEventListener("click", () => {
-    const root = document.documentElement;
-    const dark = root.dataset.theme ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
-    root.dataset.theme = dark ? "light" : "dark";
-    drawGrid();
-  });
+  themeButton(drawGrid);
 }
 
 function drawContents() {
