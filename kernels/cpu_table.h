@@ -12,7 +12,7 @@ sk_run_fn sk_embed_forward_cpu, sk_rmsnorm_forward_cpu, sk_rmsnorm_backward_cpu;
 sk_run_fn sk_linear_forward_cpu, sk_linear_backward_cpu;
 sk_measure_fn sk_linear_forward_measure_cpu, sk_linear_backward_measure_cpu;
 sk_run_fn sk_qk_forward_cpu, sk_qk_backward_cpu;
-sk_run_fn sk_attention_forward_cpu, sk_attention_backward_cpu;
+sk_run_fn sk_attention_forward_cpu, sk_attention_backward_cpu, sk_attention_cached_cpu;
 sk_measure_fn sk_attention_forward_measure_cpu, sk_attention_backward_measure_cpu;
 sk_run_fn sk_route_forward_cpu, sk_route_backward_cpu, sk_combine_forward_cpu,
     sk_combine_backward_cpu;

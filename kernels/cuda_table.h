@@ -19,7 +19,7 @@ sk_cuda_run_fn sk_embed_forward_cuda, sk_rmsnorm_forward_cuda, sk_rmsnorm_backwa
 sk_cuda_run_fn sk_linear_forward_cuda, sk_linear_backward_cuda;
 sk_cuda_measure_fn sk_linear_forward_measure_cuda, sk_linear_backward_measure_cuda;
 sk_cuda_run_fn sk_qk_forward_cuda, sk_qk_backward_cuda;
-sk_cuda_run_fn sk_attention_forward_cuda, sk_attention_backward_cuda;
+sk_cuda_run_fn sk_attention_forward_cuda, sk_attention_backward_cuda, sk_attention_cached_cuda;
 sk_cuda_measure_fn sk_attention_forward_measure_cuda, sk_attention_backward_measure_cuda;
 sk_cuda_run_fn sk_route_forward_cuda, sk_route_backward_cuda, sk_combine_forward_cuda,
     sk_combine_backward_cuda;

@@ -5,6 +5,7 @@
 #include "kernels/adamw.h"
 #include "kernels/adamw_8bit.h"
 #include "kernels/attention.h"
+#include "kernels/attention_cached.h"
 #include "kernels/embed.h"
 #include "kernels/head_loss.h"
 #include "kernels/linear.h"
@@ -25,6 +26,7 @@
     X(QK_BACKWARD, qk_backward, q, inv_freq, shape, false)                                         \
     X(ATTENTION_FORWARD, attention_forward, q, workspace, shape, true)                             \
     X(ATTENTION_BACKWARD, attention_backward, d_o, workspace, shape, true)                         \
+    X(ATTENTION_CACHED, attention_cached, q, positions, rows, false)                               \
     X(ROUTE_FORWARD, route_forward, x, workspace, rows, true)                                      \
     X(ROUTE_BACKWARD, route_backward, du, router, rows, false)                                     \
     X(SWIGLU_FORWARD, swiglu_forward, gate, up, rows, false)                                       \

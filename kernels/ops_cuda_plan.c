@@ -89,6 +89,7 @@ static const struct sk_ops table = {
             [SK_QK_BACKWARD] = none,
             [SK_ATTENTION_FORWARD] = attention_forward,
             [SK_ATTENTION_BACKWARD] = attention_backward,
+            [SK_ATTENTION_CACHED] = none,
             [SK_ROUTE_FORWARD] = route_forward,
             [SK_ROUTE_BACKWARD] = none,
             [SK_SWIGLU_FORWARD] = none,

@@ -304,9 +304,10 @@ static bool make_ports(struct sft_pass *pass)
     p->host_offsets = sf_arena_array(pass->tape->arena, layers, sizeof *p->host_offsets);
     if (p->host_offsets)
         memset(p->host_offsets, 0xff, layers * sizeof *p->host_offsets);
+    if (pass->probing || pass->generating)
+        p->logits = port(pass, bytes_of(pass->shape.rows, pass->spec->vocabulary, 4), "logits");
     if (!pass->probing)
         return p->host_offsets != NULL;
-    p->logits = port(pass, bytes_of(pass->shape.rows, pass->spec->vocabulary, 4), "logits");
     p->hidden = sf_arena_array(pass->tape->arena, layers, sizeof *p->hidden);
     p->router = sf_arena_array(pass->tape->arena, layers, sizeof *p->router);
     if (p->router)
@@ -314,13 +315,17 @@ static bool make_ports(struct sft_pass *pass)
     return p->host_offsets && p->hidden && p->router;
 }
 
-static int check_model(const struct sf_model_spec *spec, struct sft_shape shape, struct sf_err *err)
+static int check_model(const struct sf_model_spec *spec, struct sft_shape shape, enum sft_mode mode,
+                       struct sf_err *err)
 {
     if (spec->experts_per_token != 1)
         return sf_fail(err, SF_EUNSUPPORTED, "%lld experts a token; top-1 is what is trained here",
                        (long long)spec->experts_per_token);
-    if (shape.rows < 1 || shape.documents < 1 || shape.longest < 1 || shape.longest > shape.rows ||
-        shape.rows > INT32_MAX || shape.documents > shape.rows)
+    bool one = mode == SFT_GENERATE; /* document, of which rows are a part */
+    if (shape.rows < 1 || shape.documents < 1 || shape.longest < 1 ||
+        (one ? shape.longest < shape.rows || shape.longest > INT32_MAX || shape.documents != 1
+             : shape.longest > shape.rows || shape.documents > shape.rows) ||
+        shape.rows > INT32_MAX)
         return sf_fail(
             err, SF_EINVAL,
             "a micro-batch of %lld rows in %lld documents of at most %lld makes no sense",
@@ -332,7 +337,7 @@ int sft_model_emit(struct sft_tape *tape, struct sft_ports *ports, const struct 
                    const struct sf_model_spec *spec, const struct sft_lora *lora,
                    struct sft_shape shape, enum sft_mode mode, struct sf_err *err)
 {
-    int code = check_model(spec, shape, err);
+    int code = check_model(spec, shape, mode, err);
     if (code)
         return code;
     struct head head = {0};
@@ -344,7 +349,8 @@ int sft_model_emit(struct sft_tape *tape, struct sft_ports *ports, const struct 
                             .shape = shape,
                             .number = -1,
                             .backward = mode == SFT_TRAIN || mode == SFT_PROBE_GRADS,
-                            .probing = mode == SFT_PROBE || mode == SFT_PROBE_GRADS};
+                            .probing = mode == SFT_PROBE || mode == SFT_PROBE_GRADS,
+                            .generating = mode == SFT_GENERATE};
     pass.layer = sf_arena_array(tape->arena, (uint64_t)spec->layers, sizeof *pass.layer);
     if (!pass.layer || !make_ports(&pass))
         return sf_fail(err, SF_ENOMEM, "no memory for a tape of %lld layers",
@@ -353,4 +359,23 @@ int sft_model_emit(struct sft_tape *tape, struct sft_ports *ports, const struct 
     if (pass.backward)
         emit_backward(&pass, &head);
     return SF_OK;
+}
+
+uint64_t sft_pass_cache_bytes(const struct sft_pass *pass)
+{
+    const struct sf_model_spec *spec = pass->spec;
+    uint64_t bytes =
+        sft_pass_activation_bytes(pass, pass->shape.longest, spec->kv_heads * spec->head_size);
+    if (bytes > UINT64_MAX - SFT_BLOCK_ALIGN)
+        return UINT64_MAX;
+    return (bytes + SFT_BLOCK_ALIGN - 1) / SFT_BLOCK_ALIGN * SFT_BLOCK_ALIGN;
+}
+
+uint64_t sft_model_cache_bytes(const struct sk_ops *ops, const struct sf_model_spec *spec,
+                               struct sft_shape shape)
+{
+    struct sft_pass pass = {.ops = ops, .spec = spec, .shape = shape};
+    uint64_t bytes;
+    bool fits = sf_mul(&bytes, sft_pass_cache_bytes(&pass), 2 * (uint64_t)spec->layers);
+    return fits ? bytes : UINT64_MAX;
 }

@@ -13,16 +13,18 @@
 #include "train/plan/tape.h"
 
 /* What a tape is made for: a micro-batch of `rows` tokens in at most `documents` documents of at
- * most `longest` tokens. */
+ * most `longest` tokens. GENERATE: `rows` tokens of the one document, which may become `longest`
+ * tokens long, more than the rows. */
 struct sft_shape {
     int64_t rows, documents, longest;
 };
 
 enum sft_mode {
-    SFT_TRAIN,      /* loss and the adapter's gradients */
-    SFT_EVAL,       /* loss only */
-    SFT_PROBE,      /* loss, logits, each layer's output, router logits, all kept */
-    SFT_PROBE_GRADS /* the same, and the adapter's gradients */
+    SFT_TRAIN,       /* loss and the adapter's gradients */
+    SFT_EVAL,        /* loss only */
+    SFT_PROBE,       /* loss, logits, each layer's output, router logits, all kept */
+    SFT_PROBE_GRADS, /* the same, and the adapter's gradients */
+    SFT_GENERATE /* logits alone, of tokens that follow those whose keys and values are cached */
 };
 
 /* The tape's ways in and out, as buffer numbers. */
@@ -36,7 +38,7 @@ struct sft_ports {
     int32_t gradient_scale; /* float [1] */
     int32_t loss;           /* double [1]: sum over targets */
     int32_t token_loss;     /* float [rows] */
-    int32_t logits;         /* float [rows, vocabulary]; -1 unless probing */
+    int32_t logits;         /* float [rows, vocabulary]; -1 unless probing or generating */
     int32_t
         *hidden; /* [layers] activations [rows, hidden] behind each layer; NULL unless probing */
     int32_t
@@ -50,5 +52,10 @@ struct sft_ports {
 int sft_model_emit(struct sft_tape *tape, struct sft_ports *ports, const struct sk_ops *ops,
                    const struct sf_model_spec *spec, const struct sft_lora *lora,
                    struct sft_shape shape, enum sft_mode mode, struct sf_err *err);
+
+/* Bytes of the cache that GENERATE's tapes read and add to: UINT64_MAX when they do not fit. It is
+ * the same for all whose shapes have one `longest`. */
+uint64_t sft_model_cache_bytes(const struct sk_ops *ops, const struct sf_model_spec *spec,
+                               struct sft_shape shape);
 
 #endif

@@ -1,4 +1,5 @@
 #include "kernels/attention.h"
+#include "kernels/attention_cached.h"
 #include "kernels/qk.h"
 #include "train/model_pass.h"
 
@@ -61,16 +62,43 @@ static void emit_qkv(struct sft_pass *pass, struct sft_layer_pass *l)
              AT(pass->ports->positions), AT(pass->ports->inv_freq));
 }
 
+/* Over the documents of the batch. */
+static void emit_attention(struct sft_pass *pass, struct sft_layer_pass *l)
+{
+    l->lse = sft_pass_small(pass, pass->shape.rows * pass->spec->heads, "attention.lse");
+    struct sk_attention_forward args = {.shape = attention_shape(pass, l)};
+    EMIT(pass, SK_ATTENTION_FORWARD, args, AT(l->o), AT(l->lse), AT(l->q), AT(l->k), AT(l->v),
+         AT(pass->ports->documents));
+}
+
+/* Over what is cached of the one document. Layers lie one behind the other, keys before values. */
+static void emit_cached(struct sft_pass *pass, struct sft_layer_pass *l)
+{
+    struct sk_attention_shape shape = attention_shape(pass, l);
+    uint64_t bytes = sft_pass_cache_bytes(pass), at = 2 * (uint64_t)pass->number * bytes;
+    int32_t k = sft_tape_cache(pass->tape, at, bytes, "layers.%d.k_cache", pass->number);
+    int32_t v = sft_tape_cache(pass->tape, at + bytes, bytes, "layers.%d.v_cache", pass->number);
+    struct sk_attention_cached args = {.rows = shape.rows,
+                                       .room = shape.longest,
+                                       .heads = shape.heads,
+                                       .kv_heads = shape.kv_heads,
+                                       .head_size = shape.head_size,
+                                       .chunk = shape.chunk,
+                                       .scale = shape.scale};
+    EMIT(pass, SK_ATTENTION_CACHED, args, AT(l->o), AT(k), AT(v), AT(l->q), AT(l->k), AT(l->v),
+         AT(pass->ports->positions));
+}
+
 void sft_attention_emit_forward(struct sft_pass *pass, struct sft_layer_pass *l)
 {
     const struct sf_model_spec *spec = pass->spec;
     emit_qkv(pass, l);
     l->o = sft_pass_activation(pass, SFT_ACTIVATION_ATTENTION, spec->heads * spec->head_size,
                                "attention");
-    l->lse = sft_pass_small(pass, pass->shape.rows * spec->heads, "attention.lse");
-    struct sk_attention_forward args = {.shape = attention_shape(pass, l)};
-    EMIT(pass, SK_ATTENTION_FORWARD, args, AT(l->o), AT(l->lse), AT(l->q), AT(l->k), AT(l->v),
-         AT(pass->ports->documents));
+    if (pass->generating)
+        emit_cached(pass, l);
+    else
+        emit_attention(pass, l);
     l->attention = sft_pass_activation(pass, SFT_ACTIVATION, spec->hidden, "o");
     sft_linear_forward(pass, &l->wo, SF_PART_O, AT(l->attention), AT(l->o));
 }

@@ -14,7 +14,7 @@ struct sft_linear {
     int32_t weight;
     int32_t a, b, da, db; /* in the adapter block; -1 without LoRA (da, db: when not training) */
     int64_t a_stride, b_stride; /* from group to group, in elements */
-    int32_t t;            /* x A^T of the forward; -1 without LoRA */
+    int32_t t;                  /* x A^T of the forward; -1 without LoRA */
     struct sft_ref x, offsets, host_offsets;
     int64_t y_stride;
 };
@@ -50,7 +50,7 @@ struct sft_pass {
     const struct sf_model_spec *spec;
     const struct sft_lora *lora;
     struct sft_shape shape;
-    bool backward, probing;
+    bool backward, probing, generating;
     int32_t number;               /* of the layer in hand */
     struct sft_layer_pass *layer; /* [layers] */
     int32_t d; /* gradient of the residual stream, changed in place on the way down */
@@ -84,6 +84,9 @@ void sft_norm_forward(struct sft_pass *pass, int32_t y, int32_t sum, int32_t rst
 /* pass->d = gradient through the norm + pass->d, in place; residual false: pass->d starts here. */
 void sft_norm_backward(struct sft_pass *pass, int32_t dy, int32_t sum, int32_t rstd, int32_t weight,
                        bool residual);
+
+/* Bytes of the keys, or the values, of one layer in the cache; UINT64_MAX: too many. */
+uint64_t sft_pass_cache_bytes(const struct sft_pass *pass);
 
 /* model_attention.c: n1 -> attention; d (gradient of its result) -> gradient of n1, returned. */
 void sft_attention_emit_forward(struct sft_pass *pass, struct sft_layer_pass *l);

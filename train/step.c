@@ -8,6 +8,7 @@
 #include "kernels/head_loss.h"
 #include "libformat/base/mem.h"
 #include "libformat/codec/halves.h"
+#include "train/tape_run.h"
 
 struct program {
     struct sft_program wanted;
@@ -299,55 +300,33 @@ int sft_step_allocate(struct sft_step *step, const struct sft_image *image, stru
 
 /* ---- running ---- */
 
-static void *resolve(const struct sft_step *step, const struct sft_tape *tape, struct sft_ref ref)
+static struct sft_places places_of(const struct sft_step *step)
 {
-    if (ref.buffer < 0)
-        return NULL;
-    const struct sft_buffer *b = &tape->buffer[ref.buffer];
-    union { /* weights are only ever read: prune.h and the ops' headers see to it */
-        const void *read;
-        void *pointer;
-    } weight;
-    switch (b->class) {
-    case SFT_WEIGHT:
-        weight.read = sft_image_matrices(step->image, b->role);
-        return weight.pointer;
-    case SFT_ADAPTER:
-        return (unsigned char *)step->config.lora->block + b->offset + ref.offset;
-    case SFT_HOST:
-        return (unsigned char *)step->host + b->offset + ref.offset;
-    default:
-        return (unsigned char *)step->block + b->offset + ref.offset;
-    }
+    const struct sft_lora *lora = step->config.lora;
+    return (struct sft_places){.image = step->image,
+                               .step = step->block,
+                               .host = step->host,
+                               .adapter = lora ? lora->block : NULL};
 }
 
-static int run_node(struct sft_step *step, const struct sft_tape *tape, const struct sft_node *node,
-                    struct sf_err *err)
+static void *resolve(const struct sft_step *step, const struct sft_tape *tape, struct sft_ref ref)
 {
-    unsigned char args[SFT_MAX_ARGS] __attribute__((aligned(16)));
-    memcpy(args, node->args, sizeof args);
-    for (int k = 0; k < node->operands; k++) {
-        const void *pointer = resolve(step, tape, node->operand[k]);
-        memcpy(args + (size_t)k * sizeof pointer, &pointer, sizeof pointer);
-    }
-    int code = step->config.ops->run[node->op](step->config.ctx, args, err);
-    if (!code)
-        return SF_OK;
-    int32_t first = node->operand[0].buffer;
-    return sf_err_prefix(err, "%s (%s)", sk_op_info(node->op)->name,
-                         first < 0 ? "no output" : tape->buffer[first].name);
+    struct sft_places places = places_of(step);
+    return sft_place_of(&places, tape, ref);
 }
 
 static int run_nodes(struct sft_step *step, const struct sft_tape *tape, int32_t first,
                      int32_t count, struct sf_err *err)
 {
     struct sft_profile *profile = step->profile.watch ? &step->profile : NULL;
+    struct sft_places places = places_of(step);
     int code = SF_OK;
     assert(step->block && (!step->config.lora || step->config.lora->block));
     for (int32_t i = 0; !code && i < count; i++) {
         code = profile ? sft_profile_mark(profile, i, &tape->node[first + i], err) : SF_OK;
         if (!code)
-            code = run_node(step, tape, &tape->node[first + i], err);
+            code = sft_node_run(&places, tape, &tape->node[first + i], step->config.ops,
+                                step->config.ctx, err);
         if (!code && step->watch)
             code = step->watch(step->watch_context, step, tape, &tape->node[first + i], err);
     }

@@ -15,7 +15,7 @@ static uint32_t optional_outputs(const struct sft_node *node)
 
 static bool lasting(const struct sft_buffer *buffer)
 {
-    return buffer->class == SFT_ADAPTER || buffer->class == SFT_KEPT;
+    return buffer->class == SFT_ADAPTER || buffer->class == SFT_KEPT || buffer->class == SFT_CACHE;
 }
 
 /* True when something of what the node writes is wanted; drops the optional rest if so. */

@@ -82,6 +82,17 @@ int32_t sft_tape_adapter(struct sft_tape *tape, uint64_t offset, uint64_t bytes,
     return number;
 }
 
+int32_t sft_tape_cache(struct sft_tape *tape, uint64_t offset, uint64_t bytes, const char *fmt, ...)
+{
+    va_list args;
+    va_start(args, fmt);
+    struct sft_buffer buffer = {
+        .class = SFT_CACHE, .layer = tape->layer, .bytes = bytes, .offset = offset};
+    int32_t number = add_buffer(tape, buffer, fmt, args);
+    va_end(args);
+    return number;
+}
+
 static int32_t add_weight(struct sft_tape *tape, struct sf_role role, const char *fmt, ...)
 {
     va_list args;
@@ -129,6 +140,8 @@ uint32_t sft_node_updates(const struct sft_node *node)
         return 3;            /* q and k, in place */
     case SK_LINEAR_BACKWARD: /* da and db always, dx where asked */
         return 6u | ((const struct sk_linear_backward *)(const void *)node->args)->accumulate_dx;
+    case SK_ATTENTION_CACHED:
+        return 6; /* both caches */
     case SK_ROUTE_BACKWARD:
     case SK_TRANSFER_END: /* what begin wrote */
         return 1;

@@ -27,7 +27,8 @@ enum sft_class {
     SFT_KEPT, /* like STEP, but alive to the end of the tape: inputs, outputs, what a probe reads */
     SFT_HOST, /* the host block: what ops read or write in host memory; never shared */
     SFT_ADAPTER, /* the adapter block: LoRA weights, gradients, moments; offset given at birth */
-    SFT_WEIGHT   /* a struct sk_matrix array, resolved through the image at each run */
+    SFT_CACHE, /* keys and values of a text under way, kept from run to run; offset given at birth */
+    SFT_WEIGHT /* a struct sk_matrix array, resolved through the image at each run */
 };
 
 /* What a buffer is: policies decide by it, plans are grouped by it. */
@@ -85,14 +86,14 @@ struct sft_tape {
     int32_t buffers, buffer_capacity;
     struct sft_node *node;
     int32_t nodes, node_capacity;
-    int32_t turn;        /* first node behind the forward; `nodes` if there is none */
-    int32_t layer;       /* given to buffers made from now on; -1 outside the layers */
+    int32_t turn;          /* first node behind the forward; `nodes` if there is none */
+    int32_t layer;         /* given to buffers made from now on; -1 outside the layers */
     uint64_t enough_bytes; /* set before finishing: pack.h's `enough`; 0: as small as can be */
     uint64_t step_bytes;   /* of the step block, once packed */
-    uint64_t host_bytes; /* of the host block */
-    uint64_t live_bytes; /* the most that is alive at one node: no packing can do with less */
-    int32_t peak;        /* that node */
-    bool turned, failed; /* failed: out of memory while emitting; sft_tape_finish reports it */
+    uint64_t host_bytes;   /* of the host block */
+    uint64_t live_bytes;   /* the most that is alive at one node: no packing can do with less */
+    int32_t peak;          /* that node */
+    bool turned, failed;   /* failed: out of memory while emitting; sft_tape_finish reports it */
 };
 
 void sft_tape_begin(struct sft_tape *tape, struct sf_arena *arena);
@@ -102,6 +103,9 @@ int32_t sft_tape_buffer(struct sft_tape *tape, enum sft_class class, enum sft_ki
 /* `bytes` of the adapter block from `offset` on. */
 int32_t sft_tape_adapter(struct sft_tape *tape, uint64_t offset, uint64_t bytes, const char *fmt,
                          ...) SF_PRINTF(4, 5);
+/* The same of the cache. */
+int32_t sft_tape_cache(struct sft_tape *tape, uint64_t offset, uint64_t bytes, const char *fmt, ...)
+    SF_PRINTF(4, 5);
 int32_t sft_tape_weight(struct sft_tape *tape, struct sf_role role);
 static inline struct sft_ref sft_at(int32_t buffer, uint64_t offset)
 {
