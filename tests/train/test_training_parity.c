@@ -86,11 +86,12 @@ static const char *convert(struct run *r, const char *name, const char *keep_bf1
     return path;
 }
 
-static void open_adapter(struct run *r)
+static void open_adapter(struct run *r, enum sft_optim optim)
 {
     struct sf_adapter adapter;
     assert_ok(sf_adapter_read(&adapter, &r->arena, golden("adapter_init"), &r->spec, &err), err);
     assert_ok(sft_lora_plan_adapter(&r->lora, &r->arena, &r->spec, &adapter, &err), err);
+    r->lora.optim = optim;
     assert_ok(sft_lora_allocate(&r->lora, true, r->ops, r->ctx, &err), err);
     assert_ok(sft_lora_load(&r->lora, &adapter, &err), err);
     assert_ok(sft_lora_push(&r->lora, &err), err);
@@ -184,7 +185,6 @@ static void check_series(const char *what, const double *got, const double *want
                   want[at]);
 }
 
-#ifndef SCOUT_TEST_CUDA
 static double mean_difference(const double *got, const double *want)
 {
     double sum = 0;
@@ -192,7 +192,6 @@ static double mean_difference(const double *got, const double *want)
         sum += fabs(got[i] - want[i]);
     return sum / STEPS;
 }
-#endif
 
 /* ---- the tests ---- */
 
@@ -319,6 +318,20 @@ static void check_run(const struct run *r, const struct sft_trainer_result *resu
                             WHERE(3e-4, 3e-3));
 }
 
+static void check_8bit(const struct run *r, const struct sft_trainer_result *result,
+                       const double *loss, const double *exact, double eval_after)
+{
+    double ours = mean_difference(r->loss, loss), theirs = mean_difference(exact, loss);
+    check_series("losses of the first steps", r->loss, loss, EXACT_STEPS, false, WHERE(3e-3, 2e-2));
+    check_series("all losses", r->loss, loss, STEPS, false, WHERE(5e-3, 3e-2));
+    printf("all losses: mean difference %.3g; of bitsandbytes' from those in float32 %.3g\n", ours,
+           theirs);
+    printf("held-out loss %.6f (%+.2g)\n", result->state.eval_last,
+           result->state.eval_last - eval_after);
+    ck_assert_double_lt(ours, WHERE(theirs, 5e-3));
+    ck_assert_double_eq_tol(result->state.eval_last, eval_after, WHERE(5e-4, 5e-3));
+}
+
 START_TEST(as_transformers_and_peft)
 {
     struct run r;
@@ -327,11 +340,37 @@ START_TEST(as_transformers_and_peft)
     open_run(&r, _i);
     check_tokens(&r);
     check_logits(&r, bases[_i].name);
-    open_adapter(&r);
+    open_adapter(&r, SFT_ADAMW);
     ck_assert_int_eq(r.lora.trained,
                      (int64_t)number(sf_json_get(r.reference, bases[_i].name), "trainable"));
     train(&result, &r);
     check_run(&r, &result, sf_json_get(r.reference, bases[_i].name));
+    close_run(&r);
+}
+END_TEST
+
+/* With bitsandbytes' AdamW8bit in the place of torch's AdamW. Its path for processors, which made the
+ * reference, puts small codes of v elsewhere than its path for GPUs, which ours follows
+ * (spec/notes/0004): the runs are near, not equal. The yardstick is how far bitsandbytes' own run is
+ * from that in float32. */
+START_TEST(as_bitsandbytes_in_8_bits)
+{
+    struct run r;
+    struct sft_trainer_result result;
+    struct sf_json *reference;
+    double loss[STEPS], exact[STEPS];
+    char *text;
+    uint64_t bytes;
+    printf("---- adamw_8bit\n");
+    open_run(&r, 0);
+    assert_ok(sf_read_file(&text, &bytes, &r.arena, golden("adamw_8bit.json"), 1 << 20, &err), err);
+    assert_ok(sf_json_parse(&reference, text, bytes, &err), err);
+    read_series(loss, reference, "losses");
+    read_series(exact, sf_json_get(r.reference, "bf16"), "losses");
+    open_adapter(&r, SFT_ADAMW_8BIT);
+    train(&result, &r);
+    check_8bit(&r, &result, loss, exact, number(reference, "eval_after"));
+    sf_json_free(reference);
     close_run(&r);
 }
 END_TEST
@@ -345,6 +384,10 @@ static Suite *make_suite(void)
         tcase_add_loop_test(tc, as_transformers_and_peft, i, i + 1);
         suite_add_tcase(suite, tc);
     }
+    TCase *tc = tcase_create("adamw_8bit");
+    tcase_set_timeout(tc, 1500);
+    tcase_add_test(tc, as_bitsandbytes_in_8_bits);
+    suite_add_tcase(suite, tc);
     return suite;
 }
 
