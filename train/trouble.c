@@ -178,13 +178,22 @@ int sft_trouble_find(struct sft_trouble *out, struct sft_step *step, const struc
                      struct sf_err *err)
 {
     struct search search = {.out = out, .batch = batch};
+    struct sf_err why = {0};
     struct sft_loss loss;
     *out = (struct sft_trouble){.layer = -1};
     sft_step_watch(step, look, &search);
-    int code = sft_step_forward_backward(&loss, step, batch, 1, err);
+    int code = sft_step_forward_backward(&loss, step, batch, 1, &why);
     sft_step_watch(step, NULL, NULL);
     sf_free(search.value);
-    return code == SF_EINTERRUPTED || code == SF_ENUMERIC ? SF_OK : code;
+    if (code == SF_ENUMERIC && !out->found) { /* an op saw it in what is no activation: a router */
+        out->found = out->told = true;
+        snprintf(out->what, sizeof out->what, "%s", why.message);
+    }
+    if (code == SF_OK || code == SF_EINTERRUPTED || code == SF_ENUMERIC)
+        return SF_OK;
+    if (err)
+        *err = why;
+    return code;
 }
 
 /* ---- the adapter ---- */
@@ -237,8 +246,8 @@ static int64_t document_of(const struct sft_batch *batch, int64_t row)
 void sft_trouble_format(char text[SFT_TROUBLE_TEXT], const struct sft_trouble *trouble,
                         const struct sft_batch *batch, const int64_t *data_row)
 {
-    int at = snprintf(text, SFT_TROUBLE_TEXT, "%s was the first result that is not finite",
-                      trouble->what);
+    int at = snprintf(text, SFT_TROUBLE_TEXT, "%s%s", trouble->what,
+                      trouble->told ? "" : " was the first result that is not finite");
     if (trouble->rows == 0)
         return;
     at += snprintf(text + at, (size_t)(SFT_TROUBLE_TEXT - at),

@@ -12,7 +12,8 @@ enum { SFT_TROUBLE_ROWS = 4, SFT_TROUBLE_TEXT = 600 };
 
 struct sft_trouble {
     bool found;
-    char what[160];                /* "layers.3.q (linear_forward)" */
+    bool told;                     /* `what` is an op's own sentence */
+    char what[200];                /* "layers.3.q (linear_forward)" */
     int32_t layer;                 /* -1: outside the layers */
     bool backward;                 /* in the way back: the loss was finite */
     int64_t rows;                  /* of the micro-batch with such a number; 0: not known */

@@ -140,6 +140,7 @@ static const struct {
     {SF_PART_Q, 2, -1, "layers.2.q (linear_forward) was the first result"},
     {SF_PART_O, 1, -1, "layers.1.o (linear_forward) was the first result"},
     {SF_PART_INPUT_NORM, 3, -1, "layers.3.input_norm (rmsnorm_forward) was the first result"},
+    {SF_PART_ROUTER, 1, -1, "route_forward (layers.1.router.u): a router logit of token 0 is NaN"},
     {SF_PART_SHARED_UP, 0, -1, "layers.0.shared.gate_up (linear_forward) was the first result"},
     {SF_PART_DENSE_DOWN, 2, -1, "layers.2.dense (linear_forward) was the first result"},
     {SF_PART_FINAL_NORM, -1, -1, "final_norm (rmsnorm_forward) was the first result"},
