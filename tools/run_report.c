@@ -33,7 +33,7 @@ struct page {
     struct sf_mapping metrics;
     struct sf_json_writer w;
     struct bucket bucket;
-    int64_t steps, each; /* rows of training steps; so many of them are a point */
+    int64_t each; /* so many rows of training steps are a point */
 };
 
 /* ---- rows ---- */
@@ -58,11 +58,6 @@ static int walk(struct page *p, void (*take)(struct page *page, const struct sft
 static bool is_step(const struct sft_metric_row *row)
 {
     return !isnan(sft_metric_row_get(row, "tokens"));
-}
-
-static void count_row(struct page *p, const struct sft_metric_row *row)
-{
-    p->steps += is_step(row);
 }
 
 static void end_bucket(struct page *p)
@@ -130,18 +125,16 @@ static void write_head(struct sf_json_writer *w, const struct run_report *r,
     write_facts(w, "place", r->place);
 }
 
-static int write_rows(struct page *p, struct sf_err *err)
+static int write_rows(struct page *p, int64_t steps, struct sf_err *err)
 {
-    int code = walk(p, count_row, err);
-    p->each = p->steps / MOST_POINTS + 1;
+    p->each = steps / MOST_POINTS + 1;
     sf_json_write_int(&p->w, "each", p->each);
     sf_json_write_array(&p->w, "columns");
     for (int i = 0; i < COLUMNS; i++)
         sf_json_write_string(&p->w, NULL, columns[i]);
     sf_json_write_end(&p->w, ']');
     sf_json_write_array(&p->w, "rows");
-    if (!code)
-        code = walk(p, add_step, err);
+    int code = walk(p, add_step, err);
     end_bucket(p);
     sf_json_write_end(&p->w, ']');
     sf_json_write_array(&p->w, "evals");
@@ -159,7 +152,7 @@ static int write_data(char **data, struct page *p, const struct run_report *r,
     sf_json_write_begin(&p->w, &p->arena, 0);
     sf_json_write_object(&p->w, NULL);
     write_head(&p->w, r, state);
-    int code = write_rows(p, err);
+    int code = write_rows(p, state->step, err);
     sf_json_write_end(&p->w, '}');
     if (!code)
         code = sf_json_write_finish(&text, &bytes, &p->w, err);
