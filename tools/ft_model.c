@@ -52,7 +52,7 @@ static int open_backend(struct ft_model *m, const struct ft_options *options, st
     return planning ? sft_image_open(&m->image, m->map, &m->spec, err) : SF_OK;
 }
 
-int ft_model_open(struct ft_model *out, const struct ft_options *options, struct sf_err *err)
+int ft_model_open_text(struct ft_model *out, const struct ft_options *options, struct sf_err *err)
 {
     *out = (struct ft_model){0};
     int code = sf_map_open(&out->map, options->model, err);
@@ -60,6 +60,15 @@ int ft_model_open(struct ft_model *out, const struct ft_options *options, struct
         code = read_spec(out, err);
     if (!code)
         code = read_tokenizer(out, err);
+    if (!code)
+        code = ft_chat_read(&out->chat, out->map, out->tokenizer, options->chat_format, &out->arena,
+                            err);
+    return code;
+}
+
+int ft_model_open(struct ft_model *out, const struct ft_options *options, struct sf_err *err)
+{
+    int code = ft_model_open_text(out, options, err);
     if (code)
         return code;
     out->prefix = out->spec.multimodal ? SF_ADAPTER_MULTIMODAL : SF_ADAPTER_TEXT;
@@ -118,17 +127,27 @@ int ft_model_load(struct ft_model *model, const struct ft_options *options, stru
 
 /* ---- data ---- */
 
+struct sft_row_encoder ft_row_encoder(const struct ft_model *model,
+                                      const struct ft_options *options)
+{
+    return (struct sft_row_encoder){.tokenizer = model->tokenizer,
+                                    .vocabulary = model->spec.vocabulary,
+                                    .chat = model->chat.format,
+                                    .no_chat = model->chat.unknown,
+                                    .train_on = options->train_on,
+                                    .add_special = options->add_special_tokens,
+                                    .end_of_text = model->chat.end_of_text};
+}
+
 int ft_model_data(struct sft_dataset *out, const struct ft_model *model,
                   const struct ft_options *options, const struct tool_list *files,
                   struct sf_err *err)
 {
     struct sft_dataset_config config = {.file = files->item,
                                         .files = files->count,
-                                        .tokenizer = model->tokenizer,
-                                        .vocabulary = model->spec.vocabulary,
+                                        .encoder = ft_row_encoder(model, options),
                                         .max_length = options->max_seq_length,
-                                        .mode = options->text_mode,
-                                        .add_special = options->add_special_tokens};
+                                        .mode = options->text_mode};
     return sft_dataset_open(out, &config, err);
 }
 

@@ -5,6 +5,7 @@
 
 #include "libformat/container/container_map.h"
 #include "libformat/text/tokenizer.h"
+#include "tools/ft_chat.h"
 #include "tools/ft_options.h"
 #include "train/backend.h"
 #include "train/lora.h"
@@ -14,6 +15,7 @@ struct ft_model {
     struct sf_map *map;
     struct sf_model_spec spec;
     struct sf_tokenizer *tokenizer; /* NULL: the container carries none */
+    struct ft_chat chat;
     struct sft_image *image;
     struct sft_backend *backend;
     const struct sk_ops *ops; /* the back end's */
@@ -25,11 +27,16 @@ struct ft_model {
 
 /* Container, config.json, tokenizer.json, back end; no byte of the payload yet. */
 int ft_model_open(struct ft_model *out, const struct ft_options *options, struct sf_err *err);
+/* The same without a back end: what rows need. */
+int ft_model_open_text(struct ft_model *out, const struct ft_options *options, struct sf_err *err);
 void ft_model_close(struct ft_model *model); /* a zeroed one is welcome */
 /* The weights, with a progress line: on a device loaded and checked there, on the CPU checked in the
  * mapping. SF_EDAMAGED names the first damage. */
 int ft_model_load(struct ft_model *model, const struct ft_options *options, struct sf_err *err);
 
+/* How rows become tokens, as the options say. */
+struct sft_row_encoder ft_row_encoder(const struct ft_model *model,
+                                      const struct ft_options *options);
 int ft_model_data(struct sft_dataset *out, const struct ft_model *model,
                   const struct ft_options *options, const struct tool_list *files,
                   struct sf_err *err);

@@ -5,7 +5,13 @@
 
 #include "libformat/base/jobs.h"
 
-enum { P = 1 << FT_PLAN, T = 1 << FT_TRAIN, E = 1 << FT_EVAL, X = 1 << FT_PROBE };
+enum {
+    P = 1 << FT_PLAN,
+    T = 1 << FT_TRAIN,
+    E = 1 << FT_EVAL,
+    X = 1 << FT_PROBE,
+    V = 1 << FT_PREVIEW
+};
 
 const char *ft_program = "scout-ft";
 
@@ -24,6 +30,9 @@ static const struct {
                   "[--adapter DIR] [--grads]",
                   "Runs input_ids and labels [B, S] (int32) through and writes hidden states, "
                   "router logits, logits, losses and gradients."},
+    [FT_PREVIEW] = {"preview",
+                    "scout-ft preview --model M.scout --data FILE... [--rows N] [options]",
+                    "Shows rows as tokens, those that are trained marked."},
 };
 enum { VERBS = sizeof verbs / sizeof verbs[0], MOST_OPTIONS = 128 };
 
@@ -41,6 +50,7 @@ static void set_defaults(struct ft_options *o)
                              .device_name = "auto",
                              .recompute_name = "auto",
                              .text_mode_name = "blocks",
+                             .train_on_name = "default",
                              .max_seq_length = 1024,
                              .lora_r = 16,
                              .lora_alpha = 32,
@@ -51,6 +61,7 @@ static void set_defaults(struct ft_options *o)
                              .epochs = 3,
                              .learning_rate = 5e-5,
                              .schedule_name = "linear",
+                             .rows = 5,
                              .save_steps = 500,
                              .logging_steps = 10,
                              .seed = 42,
@@ -70,13 +81,15 @@ struct row { /* an option and the verbs that take it */
 static int list_options(struct tool_option out[MOST_OPTIONS], struct ft_options *o)
 {
     const struct row rows[] = {
-        {P | T | E | X, {"model", 0, TOOL_STRING, &o->model, "FILE", "the container (needed)"}},
-        {P | T | E | X,
+        {P | T | E | X | V, {"model", 0, TOOL_STRING, &o->model, "FILE", "the container (needed)"}},
+        {P | T | E | X | V,
          {"config", 0, TOOL_STRING, &o->config, "FILE",
           "JSON file of options, '_' for '-'; flags win"}},
-        {P | T | E,
+        {P | T | E | V,
          {"data", 0, TOOL_LIST, &o->data, "FILE...",
-          ".txt or .jsonl ({\"text\"} or {\"input_ids\"}); more files may follow"}},
+          ".txt, or .jsonl of text, input_ids, prompt and completion, instruction and output, "
+          "messages "
+          "or conversations; more files may follow"}},
         {P | T, {"eval-data", 0, TOOL_LIST, &o->eval_data, "FILE", "held-out data; repeatable"}},
         {P | T, {"output-dir", 0, TOOL_STRING, &o->output_dir, "DIR", "for the adapter (needed)"}},
         {P | T,
@@ -107,12 +120,21 @@ static int list_options(struct tool_option out[MOST_OPTIONS], struct ft_options 
         {P | T,
          {"base-model-name-or-path", 0, TOOL_STRING, &o->base_model, "ID",
           "the base model in adapter_config.json (as the container says)"}},
-        {P | T | E,
+        {P | T | E | V,
+         {"chat-format", 0, TOOL_STRING, &o->chat_format, "FORMAT",
+          "of conversations: llama4, llama4-trimmed or none (as the model's chat template says)"}},
+        {P | T | E | V,
+         {"train-on", 0, TOOL_STRING, &o->train_on_name, "WHAT",
+          "assistant: what assistants say, and completions; last: their last turn; all: every "
+          "token "
+          "(assistant, of texts all)"}},
+        {V, {"rows", 0, TOOL_INT, &o->rows, "N", "how many rows are shown (5)"}},
+        {P | T | E | V,
          {"max-seq-length", 0, TOOL_INT, &o->max_seq_length, "N", "tokens of a row (1024)"}},
         {P | T | E,
          {"text-mode", 0, TOOL_STRING, &o->text_mode_name, "MODE",
           "blocks: all text end to end, cut; documents: a row each (blocks)"}},
-        {P | T | E,
+        {P | T | E | V,
          {"add-special-tokens", 0, TOOL_FLAG, &o->add_special_tokens, NULL,
           "begin each text with the tokenizer's begin-of-text"}},
         {P | T, {"no-shuffle", 0, TOOL_FLAG, &o->no_shuffle, NULL, "rows in their order"}},
@@ -191,7 +213,7 @@ static int list_options(struct tool_option out[MOST_OPTIONS], struct ft_options 
           "safetensors with input_ids and labels [B, S], int32 (needed)"}},
         {X, {"output", 'o', TOOL_STRING, &o->output, "FILE", "what to write (needed)"}},
         {X, {"grads", 0, TOOL_FLAG, &o->grads, NULL, "the adapter's gradients too"}},
-        {P | E, {"json", 0, TOOL_FLAG, &o->json, NULL, "the result as JSON"}},
+        {P | E | V, {"json", 0, TOOL_FLAG, &o->json, NULL, "the result as JSON"}},
         {P | T | E | X,
          {"device", 0, TOOL_STRING, &o->device_name, "WHERE",
           "auto, cuda or cpu: where it is computed (auto: a GPU if there is one)"}},
@@ -272,6 +294,13 @@ static int read_names(struct ft_options *o)
     else
         return tool_usage(FT_PROGRAM, "--text-mode is blocks or documents, not \"%s\"",
                           o->text_mode_name);
+    enum sf_chat_format format;
+    if (o->chat_format && !sf_chat_format_from_name(&format, o->chat_format))
+        return tool_usage(FT_PROGRAM, "--chat-format is llama4, llama4-trimmed or none, not \"%s\"",
+                          o->chat_format);
+    if (!sft_train_on_from_name(&o->train_on, o->train_on_name))
+        return tool_usage(FT_PROGRAM, "--train-on is all, assistant or last, not \"%s\"",
+                          o->train_on_name);
     if (!sft_device_from_name(&o->device, o->device_name))
         return tool_usage(FT_PROGRAM, "--device is auto, cuda or cpu, not \"%s\"", o->device_name);
     if (!sft_schedule_from_name(&o->schedule, o->schedule_name))
@@ -335,8 +364,8 @@ static int check_needed(const struct ft_options *o)
         bool there;
         const char *name;
     } needed[] = {
-        {P | T | E | X, o->model != NULL, "--model FILE"},
-        {T | E, o->data.count > 0, "--data FILE"},
+        {P | T | E | X | V, o->model != NULL, "--model FILE"},
+        {T | E | V, o->data.count > 0, "--data FILE"},
         {T, o->output_dir != NULL, "--output-dir DIR"},
         {X, o->inputs != NULL, "--inputs FILE"},
         {X, o->output != NULL, "-o FILE"},
@@ -355,6 +384,8 @@ static int check_needed(const struct ft_options *o)
                           "it: give one of them");
     if (o->grads && !o->adapter)
         return tool_usage(FT_PROGRAM, "--grads are an adapter's: give --adapter DIR");
+    if (o->rows < 1)
+        return tool_usage(FT_PROGRAM, "--rows is %lld; at least 1 is needed", (long long)o->rows);
     if (o->threads < 1 || o->threads > 1024)
         return tool_usage(FT_PROGRAM, "--threads takes 1 to 1024");
     if (check_counts(o) != TOOL_DONE)
@@ -374,7 +405,7 @@ static int find_verb(enum ft_verb *out, const char *name)
             return TOOL_DONE;
         }
     }
-    return tool_usage(FT_PROGRAM, "unknown verb \"%s\": plan, train, eval or probe", name);
+    return tool_usage(FT_PROGRAM, "unknown verb \"%s\": plan, train, eval, probe or preview", name);
 }
 
 int ft_options_read(struct ft_options *out, int argc, char **argv, struct sf_arena *arena)

@@ -12,7 +12,7 @@
 extern const char *ft_program; /* "scout-ft"; scout-inspect plan says its own name */
 #define FT_PROGRAM ft_program
 
-enum ft_verb { FT_PLAN, FT_TRAIN, FT_EVAL, FT_PROBE };
+enum ft_verb { FT_PLAN, FT_TRAIN, FT_EVAL, FT_PROBE, FT_PREVIEW };
 
 struct ft_options {
     enum ft_verb verb;
@@ -22,10 +22,13 @@ struct ft_options {
     const char *device_name;
     enum sft_device_kind device;
     bool json;
+    int64_t rows; /* preview */
     /* data */
     struct tool_list data, eval_data;
     const char *text_mode_name;
     enum sft_text_mode text_mode;
+    const char *chat_format, *train_on_name; /* chat_format NULL: the model's own */
+    enum sft_train_on train_on;
     bool add_special_tokens, no_shuffle;
     int64_t max_seq_length;
     /* adapter */

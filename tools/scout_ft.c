@@ -16,6 +16,8 @@ static int run_verb(const struct ft_options *options, struct sf_err *err)
         return ft_eval(options, err);
     case FT_PROBE:
         return ft_probe(options, err);
+    case FT_PREVIEW:
+        return ft_preview(options, err);
     }
     return SF_OK;
 }
@@ -25,7 +27,7 @@ static int run(int argc, char **argv, struct sf_arena *arena)
     struct ft_options options;
     struct sf_err err = {0};
     if (argc < 2)
-        return tool_usage(FT_PROGRAM, "a verb is missing: plan, train, eval or probe");
+        return tool_usage(FT_PROGRAM, "a verb is missing: plan, train, eval, probe or preview");
     if (strcmp(argv[1], "--help") == 0) {
         ft_options_overview();
         return TOOL_DONE;

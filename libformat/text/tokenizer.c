@@ -232,6 +232,18 @@ const char *sf_tokenizer_token(const struct sf_tokenizer *t, int32_t id)
     return id >= 0 && id < t->ids ? t->text[id] : NULL;
 }
 
+uint64_t sf_tokenizer_token_bytes(const struct sf_tokenizer *t, int32_t id)
+{
+    const char *token = sf_tokenizer_token(t, id);
+    if (!token)
+        return 0;
+    uint64_t n = 0;
+    for (const unsigned char *p = (const unsigned char *)token; *p; n++)
+        if (sf_char_to_byte(sf_utf8_next(&p)) < 0)
+            return strlen(token); /* decode_token: it stands for itself */
+    return n;
+}
+
 int32_t sf_tokenizer_id(const struct sf_tokenizer *t, const char *token)
 {
     int32_t added = sf_words_find(&t->added.words, token, strlen(token));

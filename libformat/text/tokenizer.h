@@ -54,6 +54,8 @@ int64_t sf_tokenizer_vocabulary(const struct sf_tokenizer *tokenizer); /* highes
 const char *sf_tokenizer_token(const struct sf_tokenizer *tokenizer, int32_t id);
 /* The id of exactly this token string, -1 if there is none. */
 int32_t sf_tokenizer_id(const struct sf_tokenizer *tokenizer, const char *token);
+/* Bytes of text that the id stands for; 0 if there is no such token. */
+uint64_t sf_tokenizer_token_bytes(const struct sf_tokenizer *tokenizer, int32_t id);
 bool sf_tokenizer_is_special(const struct sf_tokenizer *tokenizer, int32_t id);
 
 #endif

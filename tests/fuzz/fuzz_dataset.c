@@ -14,7 +14,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     const char *name = fuzz_path("rows.jsonl");
     struct sft_dataset_config config = {.file = &name,
                                         .files = 1,
-                                        .vocabulary = VOCABULARY,
+                                        .encoder.vocabulary = VOCABULARY,
                                         .max_length = 16,
                                         .mode = SFT_TEXT_DOCUMENTS};
     if (sft_dataset_open(&rows, &config, &err) != SF_OK) {

@@ -46,8 +46,9 @@ static struct sft_dataset_config config(enum sft_text_mode mode, int64_t length,
     files[1] = second;
     return (struct sft_dataset_config){.file = files,
                                        .files = second ? 2 : 1,
-                                       .tokenizer = tokenizer,
-                                       .vocabulary = VOCABULARY,
+                                       .encoder.tokenizer = tokenizer,
+                                       .encoder.vocabulary = VOCABULARY,
+                                       .encoder.end_of_text = -1,
                                        .max_length = length,
                                        .mode = mode};
 }
@@ -95,7 +96,7 @@ START_TEST(documents_are_rows_of_their_own)
                               "that, cut at six tokens\", \"meta\": {\"k\": 1}}\n"),
                NULL);
     struct sf_ids one, two;
-    c.add_special = true;
+    c.encoder.add_special = true;
     one = encode("one two", true);
     two = encode("a much longer document than that, cut at six tokens", true);
     assert_ok(sft_dataset_open(&data, &c, &err), err);
@@ -120,7 +121,7 @@ START_TEST(ids_are_taken_as_they_are)
                               "{\"input_ids\": [4, 5, 6, 7], \"labels\": [9, -100, 8, -100]}\n"),
                NULL);
     const int32_t id[] = {1, 2, 3, 4, 5, 6, 7}, target[] = {2, 3, -100, -100, 8, -100, -100};
-    c.tokenizer = NULL;
+    c.encoder.tokenizer = NULL;
     assert_ok(sft_dataset_open(&data, &c, &err), err);
     ck_assert_int_eq(data.rows, 2);
     ck_assert(memcmp(data.id, id, sizeof id) == 0);
@@ -136,10 +137,10 @@ static const struct {
 } bad[] = {
     {"{\"text\": \"a b\"}\n{\"text\": 3}", "bad.jsonl: line 2: text", SF_EFORMAT},
     {"{\"text\": \"a b\"}\n{\"text\": ", "bad.jsonl: line 2: ", SF_EFORMAT},
-    {"\n{\"txt\": \"a\"}", "line 2: a row is", SF_EFORMAT},
+    {"\n{\"txt\": \"a\"}", "line 2: a row has text, input_ids", SF_EFORMAT},
     {"[1]", "line 1: a row is", SF_EFORMAT},
-    {"{\"text\": \"a\", \"input_ids\": [1]}", "a row is", SF_EFORMAT},
-    {"{\"text\": \"a\", \"labels\": [1]}", "a row is", SF_EFORMAT},
+    {"{\"text\": \"a\", \"input_ids\": [1]}", "a row of text and of input_ids", SF_EFORMAT},
+    {"{\"text\": \"a\", \"labels\": [1]}", "a row of text with labels", SF_EFORMAT},
     {"{\"text\": \"a b\"}\n{\"input_ids\": [1, 2]}", "line 2: a row of input_ids, but line 1 of",
      SF_EFORMAT},
     {"{\"input_ids\": [1, 2]}\n{\"text\": \"a b\"}", "line 2: a row of text, but line 1 of",
@@ -191,10 +192,10 @@ START_TEST(bad_files_are_refused)
     assert_fails(sft_dataset_open(&data, &c, &err), SF_EFORMAT,
                  "m.jsonl: line 1: a row of input_ids", err);
     c = config(SFT_TEXT_BLOCKS, 2, put("t.txt", "a b c"), NULL);
-    c.tokenizer = NULL;
+    c.encoder.tokenizer = NULL;
     assert_fails(sft_dataset_open(&data, &c, &err), SF_EUNSUPPORTED, "no tokenizer.json", err);
     c = config(SFT_TEXT_BLOCKS, 2, put("t.txt", "a b <|image|>"), NULL);
-    c.vocabulary = 2050;
+    c.encoder.vocabulary = 2050;
     assert_fails(sft_dataset_open(&data, &c, &err), SF_EFORMAT, "outside the model's vocabulary",
                  err);
 }

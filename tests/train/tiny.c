@@ -161,7 +161,7 @@ static const char *row_text(struct tiny *t, int length, struct scout_random *ran
 
 void tiny_rows(struct sft_dataset *out, struct tiny *t, const char *name, int rows, uint64_t seed)
 {
-    struct sft_dataset_config config = {.files = 1, .vocabulary = 96, .max_length = 64};
+    struct sft_dataset_config config = {.files = 1, .encoder.vocabulary = 96, .max_length = 64};
     struct scout_random random = {seed};
     struct sf_err err = {0};
     const char *path = scout_scratch_path(name);

@@ -39,7 +39,8 @@ static int finish(struct sft_dataset *out, struct row_builder *b, struct sf_err 
 {
     int code = SF_OK;
     void *start = NULL, *target = NULL;
-    if (b->kind != ROWS_IDS && b->config->mode == SFT_TEXT_BLOCKS)
+    bool text = b->kind == SFT_ROW_TEXT;
+    if (text && b->config->mode == SFT_TEXT_BLOCKS)
         code = cut_blocks(out, b, err);
     if (!code && b->length.count == 0)
         code = sf_fail(err, SF_EINVAL, "%s%s: the dataset is empty", b->config->file[0],
@@ -57,7 +58,7 @@ static int finish(struct sft_dataset *out, struct row_builder *b, struct sf_err 
         return code;
     for (int64_t i = 0; i < out->rows; i++)
         out->start[i + 1] = out->start[i] + b->length.id[i];
-    fill_targets(out, b->kind == ROWS_IDS ? b->label.id : b->id.id);
+    fill_targets(out, text ? b->id.id : b->label.id);
     out->truncated_rows = b->truncated_rows;
     out->truncated_tokens = b->truncated_tokens;
     out->id = b->id.id; /* handed over */
@@ -74,8 +75,7 @@ static int build(struct sft_dataset *out, struct row_builder *b, struct sf_err *
     if (c->max_length < 2 || c->max_length > INT32_MAX)
         return sf_fail(err, SF_EINVAL, "rows of %lld tokens; 2 are the least",
                        (long long)c->max_length);
-    if (c->tokenizer)
-        code = sf_tokenizer_scratch_open(&b->scratch, c->tokenizer, err);
+    code = sft_row_tokens_open(&b->tokens, &c->encoder, err);
     for (int64_t i = 0; !code && i < c->files; i++)
         code = rows_add_file(b, c->file[i], err);
     return code ? code : finish(out, b, err);
@@ -87,7 +87,7 @@ int sft_dataset_open(struct sft_dataset *out, const struct sft_dataset_config *c
     struct row_builder b = {.config = config};
     *out = (struct sft_dataset){0};
     int code = build(out, &b, err);
-    sf_tokenizer_scratch_close(b.scratch);
+    sft_row_tokens_close(&b.tokens);
     sf_ids_free(&b.id);
     sf_ids_free(&b.label);
     sf_ids_free(&b.length);

@@ -1,13 +1,12 @@
 /* dataset.h -- training data: files of text or of token ids become rows of tokens and targets.
  *
- * A file is plain text (.txt) or JSON lines (.jsonl, .json): one object a line, {"text": "..."} or
- * {"input_ids": [...]} with, if wanted, "labels" of the same length (-100: no loss there). One
- * dataset is of one kind. Other keys of a line are not looked at, but an "attention_mask" must be
- * all ones. Empty lines are skipped.
+ * A file is plain text (.txt) or JSON lines (.jsonl, .json): one object a line, of one of the kinds of
+ * row.h. One dataset is of one kind. Empty lines are skipped.
  *
  * Text in mode BLOCKS: everything tokenized, end to end, cut into rows of `max_length` tokens; what
  * is left over at the end is not used, and counted. In mode DOCUMENTS a line, or a .txt file, is a
- * row, cut at `max_length`; what was cut is counted. Rows of input_ids are taken as they are.
+ * row, cut at `max_length`; what was cut is counted. So are rows of every other kind but input_ids,
+ * which are taken as they are.
  *
  * The target of a position is the next token of its row (or the next label); the last position has
  * none. Life: the caller's struct, ended by sft_dataset_free. Threads: read-only once open. */
@@ -18,20 +17,16 @@
 #include <stdint.h>
 
 #include "libformat/base/err.h"
-#include "libformat/text/tokenizer.h"
-
-enum { SFT_NO_TARGET = -100 }; /* Hugging Face's ignore_index, and the kernels' */
+#include "train/data/row.h"
 
 enum sft_text_mode { SFT_TEXT_BLOCKS, SFT_TEXT_DOCUMENTS };
 
 struct sft_dataset_config {
     const char *const *file; /* [files] */
     int64_t files;
-    const struct sf_tokenizer *tokenizer; /* NULL: rows of input_ids only */
-    int64_t vocabulary;                   /* of the model */
-    int64_t max_length;                   /* tokens of a row, at least 2 */
+    struct sft_row_encoder encoder; /* tokenizer, chat format, what is trained */
+    int64_t max_length;             /* tokens of a row, at least 2 */
     enum sft_text_mode mode;
-    bool add_special; /* the tokenizer's begin-of-text token before each line or file */
 };
 
 struct sft_dataset {
@@ -42,7 +37,7 @@ struct sft_dataset {
     int64_t tokens, targets;
     int64_t longest;                          /* tokens of the longest row */
     int64_t tail_tokens;                      /* BLOCKS: left over at the end */
-    int64_t truncated_rows, truncated_tokens; /* DOCUMENTS: rows cut, tokens cut off */
+    int64_t truncated_rows, truncated_tokens; /* rows cut, tokens cut off */
 };
 
 /* SF_EFORMAT names the file and the line or offset: not UTF-8, broken JSON, an id outside the

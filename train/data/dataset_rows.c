@@ -6,16 +6,11 @@
 #include "libformat/base/map_guard.h"
 #include "libformat/base/json.h"
 
-static const char *kind_name(enum row_kind kind)
-{
-    return kind == ROWS_TEXT ? "text" : "input_ids";
-}
-
 /* All rows of a dataset are of one kind: the first one's. */
-static int take_kind(struct row_builder *b, enum row_kind kind, const char *path, int64_t line,
+static int take_kind(struct row_builder *b, enum sft_row_kind kind, const char *path, int64_t line,
                      struct sf_err *err)
 {
-    if (b->kind == ROWS_UNKNOWN) {
+    if (!b->kind_file) {
         b->kind = kind;
         b->kind_file = path;
         b->kind_line = line;
@@ -23,20 +18,11 @@ static int take_kind(struct row_builder *b, enum row_kind kind, const char *path
     if (b->kind == kind)
         return SF_OK;
     if (b->kind_line == 0)
-        return sf_fail(err, SF_EFORMAT, "a row of %s, but %s is text", kind_name(kind),
+        return sf_fail(err, SF_EFORMAT, "a row of %s, but %s is text", sft_row_kind_name(kind),
                        b->kind_file);
     return sf_fail(err, SF_EFORMAT, "a row of %s, but line %lld of %s is a row of %s",
-                   kind_name(kind), (long long)b->kind_line, b->kind_file, kind_name(b->kind));
-}
-
-static int check_ids(const struct row_builder *b, int64_t first, struct sf_err *err)
-{
-    for (int64_t i = first; i < b->id.count; i++)
-        if (b->id.id[i] >= b->config->vocabulary)
-            return sf_fail(
-                err, SF_EFORMAT, "token %lld has id %d, outside the model's vocabulary of %lld",
-                (long long)(i - first), (int)b->id.id[i], (long long)b->config->vocabulary);
-    return SF_OK;
+                   sft_row_kind_name(kind), (long long)b->kind_line, b->kind_file,
+                   sft_row_kind_name(b->kind));
 }
 
 /* ---- text ---- */
@@ -59,15 +45,28 @@ static int end_document(struct row_builder *b, int64_t first, struct sf_err *err
     return sf_ids_append(&b->length, &length, 1, err);
 }
 
+static int check_ids(const struct row_builder *b, int64_t first, struct sf_err *err)
+{
+    for (int64_t i = first; i < b->id.count; i++)
+        if (b->id.id[i] >= b->config->encoder.vocabulary)
+            return sf_fail(
+                err, SF_EFORMAT, "token %lld has id %d, outside the model's vocabulary of %lld",
+                (long long)(i - first), (int)b->id.id[i], (long long)b->config->encoder.vocabulary);
+    return SF_OK;
+}
+
 static int add_text(struct row_builder *b, const char *text, uint64_t bytes, struct sf_err *err)
 {
+    const struct sft_row_encoder *e = &b->config->encoder;
     int64_t first = b->id.count;
-    if (!b->config->tokenizer)
+    if (!e->tokenizer)
         return sf_fail(err, SF_EUNSUPPORTED,
                        "text, but the container carries no tokenizer.json; rows of input_ids need "
                        "none");
-    int code = sf_tokenizer_encode(&b->id, b->config->tokenizer, text, bytes,
-                                   b->config->add_special, b->scratch, err);
+    if (e->train_on == SFT_TRAIN_ON_ASSISTANT || e->train_on == SFT_TRAIN_ON_LAST)
+        return sf_fail(err, SF_EINVAL, "text has no part that an assistant said");
+    int code = sf_tokenizer_encode(&b->id, e->tokenizer, text, bytes, e->add_special,
+                                   b->tokens.scratch, err);
     if (!code)
         code = check_ids(b, first, err);
     if (!code && b->config->mode == SFT_TEXT_DOCUMENTS)
@@ -75,92 +74,46 @@ static int add_text(struct row_builder *b, const char *text, uint64_t bytes, str
     return code;
 }
 
-/* ---- rows of ids ---- */
+/* ---- rows with labels ---- */
 
-/* Appends the whole numbers of an array, each at least `least`, but `also` is welcome too. */
-static int add_numbers(struct sf_ids *out, const struct sf_json *array, const char *name,
-                       int64_t least, int64_t also, struct sf_err *err)
+/* How many tokens of b->tokens are taken. Rows of input_ids are never cut. */
+static int cut(int64_t *out, struct row_builder *b, struct sf_err *err)
 {
-    if (sf_json_type(array) != SF_JSON_ARRAY)
-        return sf_fail(err, SF_EFORMAT, "%s is %s, not an array", name,
-                       sf_json_type_name(sf_json_type(array)));
-    const struct sf_json *item = sf_json_first(array);
-    for (int64_t i = 0; item; item = sf_json_next(item), i++) {
-        int64_t value;
-        int code = sf_json_as_int(&value, item, name, err);
-        if (code)
-            return sf_err_prefix(err, "element %lld", (long long)i);
-        if ((value < least && value != also) || value > INT32_MAX)
-            return sf_fail(err, SF_EFORMAT, "%s[%lld] is %lld, no token id", name, (long long)i,
-                           (long long)value);
-        int32_t id = (int32_t)value;
-        if ((code = sf_ids_append(out, &id, 1, err)))
-            return code;
-    }
+    int64_t count = b->tokens.id.count, most = b->config->max_length;
+    *out = count < most ? count : most;
+    if (count <= most)
+        return SF_OK;
+    if (b->kind == SFT_ROW_INPUT_IDS)
+        return sf_fail(err, SF_EFORMAT,
+                       "%lld input_ids, more than the maximal sequence length of %lld",
+                       (long long)count, (long long)most);
+    b->truncated_rows++;
+    b->truncated_tokens += count - most;
     return SF_OK;
 }
 
-static int check_mask(const struct sf_json *mask, int64_t count, struct sf_err *err)
+static int add_labelled(struct row_builder *b, const struct sf_json *row, struct sf_err *err)
 {
-    struct sf_ids ones = {0};
-    int code = SF_OK;
-    if (mask)
-        code = add_numbers(&ones, mask, "attention_mask", 0, 0, err);
-    if (!code && mask && ones.count != count)
-        code = sf_fail(err, SF_EFORMAT, "attention_mask has %lld numbers, input_ids %lld",
-                       (long long)ones.count, (long long)count);
-    for (int64_t i = 0; !code && i < ones.count; i++)
-        if (ones.id[i] != 1)
-            code = sf_fail(err, SF_EUNSUPPORTED,
-                           "attention_mask[%lld] is %d: rows are taken whole, without padding",
-                           (long long)i, (int)ones.id[i]);
-    sf_ids_free(&ones);
-    return code;
-}
-
-static int check_labels(const struct row_builder *b, int64_t first, int64_t count,
-                        struct sf_err *err)
-{
-    int64_t targets = 0;
-    if (b->label.count - first != count)
-        return sf_fail(err, SF_EFORMAT, "%lld labels for %lld input_ids",
-                       (long long)(b->label.count - first), (long long)count);
-    for (int64_t i = 0; i < count; i++) {
-        if (b->label.id[first + i] >= b->config->vocabulary)
-            return sf_fail(
-                err, SF_EFORMAT, "labels[%lld] is %d, outside the model's vocabulary of %lld",
-                (long long)i, (int)b->label.id[first + i], (long long)b->config->vocabulary);
-        targets += i > 0 && b->label.id[first + i] != SFT_NO_TARGET;
-    }
-    if (targets == 0)
+    const struct sft_row_tokens *t = &b->tokens;
+    int64_t count = 0, trained = 0;
+    int code = sft_row_encode(&b->tokens, &b->config->encoder, row, err);
+    if (!code)
+        code = cut(&count, b, err);
+    if (code)
+        return code;
+    for (int64_t i = 1; i < count; i++)
+        trained += t->label.id[i] != SFT_NO_TARGET;
+    if (trained == 0)
         return sf_fail(err, SF_EFORMAT,
                        "a row of %lld tokens without any to be trained on (the first one has "
-                       "nothing before it)",
-                       (long long)count);
-    return SF_OK;
-}
-
-static int add_ids(struct row_builder *b, const struct sf_json *row, struct sf_err *err)
-{
-    int64_t first = b->id.count;
-    const struct sf_json *labels = sf_json_get(row, "labels");
-    int code = add_numbers(&b->id, sf_json_get(row, "input_ids"), "input_ids", 0, 0, err);
-    int64_t count = b->id.count - first;
-    if (!code && count > b->config->max_length)
-        code = sf_fail(err, SF_EFORMAT,
-                       "%lld input_ids, more than the maximal sequence length of %lld",
-                       (long long)count, (long long)b->config->max_length);
-    if (!code)
-        code = check_ids(b, first, err);
-    if (!code)
-        code = check_mask(sf_json_get(row, "attention_mask"), count, err);
-    if (!code && labels)
-        code = add_numbers(&b->label, labels, "labels", 0, SFT_NO_TARGET, err);
-    if (!code && !labels && count > 0)
-        code = sf_ids_append(&b->label, b->id.id + first, count, err);
-    if (!code)
-        code = check_labels(b, first, count, err);
+                       "nothing before it)%s",
+                       (long long)t->id.count,
+                       t->trained ? "; those that were are behind the maximal sequence length"
+                                  : "");
     int32_t length = (int32_t)count;
+    code = sf_ids_append(&b->id, t->id.id, count, err);
+    if (!code)
+        code = sf_ids_append(&b->label, t->label.id, count, err);
     return code ? code : sf_ids_append(&b->length, &length, 1, err);
 }
 
@@ -169,17 +122,17 @@ static int add_ids(struct row_builder *b, const struct sf_json *row, struct sf_e
 static int add_row(struct row_builder *b, const struct sf_json *row, const char *path, int64_t line,
                    struct sf_err *err)
 {
-    const struct sf_json *text = sf_json_get(row, "text");
-    bool ids = sf_json_get(row, "input_ids") != NULL;
+    enum sft_row_kind kind;
     const char *string;
-    if (!text == !ids || (text && sf_json_get(row, "labels")))
-        return sf_fail(err, SF_EFORMAT,
-                       "a row is {\"text\": ...} or {\"input_ids\": [...]} with or without labels");
-    int code = take_kind(b, ids ? ROWS_IDS : ROWS_TEXT, path, line, err);
-    if (!code && ids)
-        return add_ids(b, row, err);
+    int code = sft_row_kind_of(&kind, row, err);
     if (!code)
-        code = sf_json_as_string(&string, text, "text", err);
+        code = take_kind(b, kind, path, line, err);
+    if (!code && kind != SFT_ROW_TEXT)
+        return add_labelled(b, row, err);
+    if (!code && sf_json_get(row, "labels"))
+        return sf_fail(err, SF_EFORMAT, "a row of text with labels; labels belong to input_ids");
+    if (!code)
+        code = sf_json_as_string(&string, sf_json_get(row, "text"), "text", err);
     return code ? code : add_text(b, string, strlen(string), err);
 }
 
@@ -236,7 +189,7 @@ static int add_mapped(struct row_builder *b, const struct sf_mapping *file, cons
         return sf_fail(err, SF_EINVAL, "data files end in .txt or .jsonl");
     if (file->bytes == 0)
         return SF_OK;
-    int code = take_kind(b, ROWS_TEXT, path, 0, err);
+    int code = take_kind(b, SFT_ROW_TEXT, path, 0, err);
     return code ? code : add_text(b, (const char *)file->data, file->bytes, err);
 }
 

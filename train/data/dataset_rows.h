@@ -4,16 +4,14 @@
 
 #include "train/data/dataset.h"
 
-enum row_kind { ROWS_UNKNOWN, ROWS_TEXT, ROWS_IDS };
-
 /* Rows under way: lists that grow. */
 struct row_builder {
     const struct sft_dataset_config *config;
-    struct sf_tokenizer_scratch *scratch; /* NULL without a tokenizer */
-    enum row_kind kind;
-    const char *kind_file;           /* where the kind was first seen */
+    struct sft_row_tokens tokens; /* of the row in hand */
+    enum sft_row_kind kind;
+    const char *kind_file;           /* where the kind was first seen; NULL: no row yet */
     int64_t kind_line;               /* 0: a .txt file */
-    struct sf_ids id, label, length; /* label: ROWS_IDS only; length: one per row */
+    struct sf_ids id, label, length; /* label: not for text; length: one per row */
     int64_t truncated_rows, truncated_tokens;
 };
 
