@@ -305,7 +305,7 @@ static int plan_and_run(struct ft_model *m, const struct ft_options *o,
                                               .run = sft_trainer_facts(trainer),
                                               .place = &place,
                                               .steps = sft_trainer_steps(trainer)};
-    if (!code)
+    if (!code && sft_trainer_has_work(trainer)) /* else only the result is written again */
         code = ft_model_load(m, o, err);
     if (!code)
         code = ft_model_fill_lora(m, o, true, err);

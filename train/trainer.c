@@ -334,6 +334,11 @@ static bool save_is_due(const struct sft_trainer *t)
     return best || every(t->config.save_steps, s->step) || (t->config.save_steps && is_last(t));
 }
 
+bool sft_trainer_has_work(const struct sft_trainer *trainer)
+{
+    return !is_last(trainer) || evaluation_is_due(trainer);
+}
+
 /* What the step that was just done brings with it; or, in a run that goes on, what is left of that. */
 static int after_step(struct sft_trainer *t, struct sf_err *err)
 {

@@ -99,6 +99,8 @@ int sft_trainer_resume(struct sft_trainer *trainer, struct sf_err *err);
 const struct sft_facts *sft_trainer_facts(const struct sft_trainer *trainer);
 /* Where the run stands. */
 const struct sft_run_state *sft_trainer_state(const struct sft_trainer *trainer);
+/* False behind a resume of a run that is done: sft_trainer_run then needs no image (NULL). */
+bool sft_trainer_has_work(const struct sft_trainer *trainer);
 /* The whole run, over the weights of `image`. SF_ENUMERIC names the step whose loss or gradient is not finite; checkpoints that
  * were written before stay. Being interrupted is no error: the step is finished and saved. */
 int sft_trainer_run(struct sft_trainer_result *out, struct sft_trainer *trainer,

@@ -45,7 +45,7 @@ function chart(lines, option) {
   for (const v of ticks(low, high, 5))
     svg.append(make("line", { class: "axis", x1: left, x2: width - right, y1: y(v), y2: y(v) }), make("text", { x: left - 6, y: y(v) + 4, "text-anchor": "end" }, option.show(v)));
   for (const s of ticks(first, last > first ? last : first + 1, narrow || !option.wide ? 4 : 9))
-    if (s <= last && Number.isInteger(s)) svg.append(make("text", { x: x(s), y: height - 7, "text-anchor": "middle" }, exact(s)));
+    if (s <= last && Number.isInteger(s)) svg.append(make("text", { x: x(s), y: height - 7, "text-anchor": x(s) > width - 40 ? "end" : "middle" }, exact(s)));
   for (const l of lines) {
     const path = l.points.map(p => `${x(p[0]).toFixed(1)} ${y(p[1]).toFixed(1)}`).join("L");
     if (l.points.length > 1) svg.append(make("path", { d: "M" + path, fill: "none", stroke: colour(l.key), "stroke-width": l.faint ? 1 : 2, "stroke-opacity": l.faint ? 0.35 : 1, "stroke-linejoin": "round" }));
