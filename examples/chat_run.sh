@@ -11,9 +11,9 @@ out=${2:-build/chat_run}
 cd "$(dirname "$0")/.."
 mkdir -p "$out"
 
-# Sentences of the book; a tenth of the pairs, from its end, is held out. In the form of tiny-scout's own chat template.
+# Sentences of the book; a tenth of the pairs, from its end, is held out.
 sed 's/[[:space:]]\{1,\}/ /g' examples/data/moby.txt | awk -v out="$out" '
-    function said(role, text) { return "<|header_start|>" role "<|header_end|>\\n\\n" text "<|eot|>" }
+    function said(role, text) { return "{\"role\": \"" role "\", \"content\": \"" text "\"}" }
     { gsub(/\\/, "\\\\"); gsub(/"/, "\\\""); gsub(/[[:cntrl:]]/, " ") }
     NF == 0 { before = ""; next }
     {
@@ -22,7 +22,7 @@ sed 's/[[:space:]]\{1,\}/ /g' examples/data/moby.txt | awk -v out="$out" '
             $0 = substr($0, RSTART + RLENGTH)
             gsub(/^ +| +$/, "", sentence)
             if (length(before) > 20 && length(sentence) > 20 && length(before) + length(sentence) < 400)
-                row[rows++] = "{\"text\": \"" said("user", before) said("assistant", sentence) "\"}"
+                row[rows++] = "{\"messages\": [" said("user", before) ", " said("assistant", sentence) "]}"
             before = sentence
         }
     }
@@ -30,9 +30,9 @@ sed 's/[[:space:]]\{1,\}/ /g' examples/data/moby.txt | awk -v out="$out" '
         for (i = 0; i < rows; i++)
             print row[i] > (out "/" (i < 0.9 * rows ? "train" : (i % 4 ? "rest" : "held-out")) ".jsonl")
     }'
-[ -e "$out/tiny.scout" ] || "$bin/scout-convert" examples/tiny-scout -o "$out/tiny.scout" --model-id tiny-scout
+[ -e "$out/tiny.scout" ] || "$bin/scout-convert" examples/tiny-scout -o "$out/tiny.scout" --model-id tiny-scout >"$out/convert.log"
 "$bin/scout-ft" train --model "$out/tiny.scout" --data "$out/train.jsonl" --eval-data "$out/held-out.jsonl" \
-    --text-mode documents --add-special-tokens --max-seq-length 128 --per-device-train-batch-size 8 \
+    --max-seq-length 256 --per-device-train-batch-size 8 \
     --max-steps 500 --warmup-steps 20 --lr-scheduler-type cosine --learning-rate 2e-3 --eval-steps 100 --save-steps 100 \
     --save-total-limit 2 --load-best-model-at-end --logging-steps 50 --output-dir "$out/run" --resume "$@"
 sed -n 's/^{"step": \([0-9]*\), .*"eval_loss": \([0-9.]*\).*/\1 \2/p' "$out/run/metrics.jsonl" | awk '
