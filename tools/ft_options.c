@@ -10,7 +10,8 @@ enum {
     T = 1 << FT_TRAIN,
     E = 1 << FT_EVAL,
     X = 1 << FT_PROBE,
-    V = 1 << FT_PREVIEW
+    V = 1 << FT_PREVIEW,
+    G = 1 << FT_GENERATE
 };
 
 const char *ft_program = "scout-ft";
@@ -30,6 +31,10 @@ static const struct {
                   "[--adapter DIR] [--grads]",
                   "Runs input_ids and labels [B, S] (int32) through and writes hidden states, "
                   "router logits, logits, losses and gradients."},
+    [FT_GENERATE] = {"generate",
+                     "scout-ft generate --model M.scout --prompt TEXT | --chat FILE [--adapter DIR "
+                     "[--compare]] [options]",
+                     "Goes on with a text or answers a conversation, with an adapter or without."},
     [FT_PREVIEW] = {"preview",
                     "scout-ft preview --model M.scout --data FILE... [--rows N] [options]",
                     "Shows rows as tokens, those that are trained marked."},
@@ -62,6 +67,9 @@ static void set_defaults(struct ft_options *o)
                              .learning_rate = 5e-5,
                              .schedule_name = "linear",
                              .rows = 5,
+                             .max_new_tokens = 128,
+                             .temperature = 0.6,
+                             .top_p = 0.9,
                              .save_steps = 500,
                              .logging_steps = 10,
                              .seed = 42,
@@ -81,8 +89,9 @@ struct row { /* an option and the verbs that take it */
 static int list_options(struct tool_option out[MOST_OPTIONS], struct ft_options *o)
 {
     const struct row rows[] = {
-        {P | T | E | X | V, {"model", 0, TOOL_STRING, &o->model, "FILE", "the container (needed)"}},
-        {P | T | E | X | V,
+        {P | T | E | X | V | G,
+         {"model", 0, TOOL_STRING, &o->model, "FILE", "the container (needed)"}},
+        {P | T | E | X | V | G,
          {"config", 0, TOOL_STRING, &o->config, "FILE",
           "JSON file of options, '_' for '-'; flags win"}},
         {P | T | E | V,
@@ -98,7 +107,7 @@ static int list_options(struct tool_option out[MOST_OPTIONS], struct ft_options 
         {P | T,
          {"resume", 0, TOOL_FLAG, &o->resume, NULL,
           "go on from the newest checkpoint in --output-dir; begin where there is none yet"}},
-        {E | X, {"adapter", 0, TOOL_STRING, &o->adapter, "DIR", "a PEFT LoRA adapter"}},
+        {E | X | G, {"adapter", 0, TOOL_STRING, &o->adapter, "DIR", "a PEFT LoRA adapter"}},
         {P | T,
          {"init-adapter", 0, TOOL_STRING, &o->init_adapter, "DIR",
           "start from this PEFT LoRA adapter"}},
@@ -120,7 +129,18 @@ static int list_options(struct tool_option out[MOST_OPTIONS], struct ft_options 
         {P | T,
          {"base-model-name-or-path", 0, TOOL_STRING, &o->base_model, "ID",
           "the base model in adapter_config.json (as the container says)"}},
-        {P | T | E | V,
+        {G, {"prompt", 0, TOOL_STRING, &o->prompt, "TEXT", "what is gone on with, as it stands"}},
+        {G,
+         {"chat", 0, TOOL_STRING, &o->chat, "FILE",
+          "a conversation to answer: JSON, a list of messages or an object with messages"}},
+        {G, {"compare", 0, TOOL_FLAG, &o->compare, NULL, "without --adapter first, then with it"}},
+        {G, {"max-new-tokens", 0, TOOL_INT, &o->max_new_tokens, "N", "(128)"}},
+        {G,
+         {"temperature", 0, TOOL_DOUBLE, &o->temperature, "X",
+          "0: always the likeliest token (0.6)"}},
+        {G, {"top-p", 0, TOOL_DOUBLE, &o->top_p, "X", "(0.9)"}},
+        {G, {"top-k", 0, TOOL_INT, &o->top_k, "N", "0: all (0)"}},
+        {P | T | E | V | G,
          {"chat-format", 0, TOOL_STRING, &o->chat_format, "FORMAT",
           "of conversations: llama4, llama4-trimmed or none (as the model's chat template says)"}},
         {P | T | E | V,
@@ -154,7 +174,7 @@ static int list_options(struct tool_option out[MOST_OPTIONS], struct ft_options 
         {P | T,
          {"offload", 0, TOOL_FLAG, &o->offload, NULL,
           "keep the residual stream on the host between forward and backward, whatever fits"}},
-        {P | T,
+        {P | T | G,
          {"vram-limit", 0, TOOL_STRING, &o->vram_limit_text, "SIZE",
           "use no more of the card than this: 64GB, 60GiB (all of it)"}},
         {P | T, {"num-train-epochs", 0, TOOL_DOUBLE, &o->epochs, "X", "(3)"}},
@@ -180,7 +200,8 @@ static int list_options(struct tool_option out[MOST_OPTIONS], struct ft_options 
         {P | T, {"adam-beta2", 0, TOOL_DOUBLE, &o->beta2, "X", "(0.999)"}},
         {P | T, {"adam-epsilon", 0, TOOL_DOUBLE, &o->epsilon, "X", "(1e-8)"}},
         {P | T, {"max-grad-norm", 0, TOOL_DOUBLE, &o->max_grad_norm, "X", "clipping; 0: none (1)"}},
-        {P | T, {"seed", 0, TOOL_INT, &o->seed, "N", "of shuffle and of A's start (42)"}},
+        {P | T | G,
+         {"seed", 0, TOOL_INT, &o->seed, "N", "of shuffle, of A's start, of sampling (42)"}},
         {P | T,
          {"eval-steps", 0, TOOL_INT, &o->eval_steps, "N",
           "held-out loss every N steps; 0: at start and end (0)"}},
@@ -213,11 +234,11 @@ static int list_options(struct tool_option out[MOST_OPTIONS], struct ft_options 
           "safetensors with input_ids and labels [B, S], int32 (needed)"}},
         {X, {"output", 'o', TOOL_STRING, &o->output, "FILE", "what to write (needed)"}},
         {X, {"grads", 0, TOOL_FLAG, &o->grads, NULL, "the adapter's gradients too"}},
-        {P | E | V, {"json", 0, TOOL_FLAG, &o->json, NULL, "the result as JSON"}},
-        {P | T | E | X,
+        {P | E | V | G, {"json", 0, TOOL_FLAG, &o->json, NULL, "the result as JSON"}},
+        {P | T | E | X | G,
          {"device", 0, TOOL_STRING, &o->device_name, "WHERE",
           "auto, cuda or cpu: where it is computed (auto: a GPU if there is one)"}},
-        {P | T | E | X, {"threads", 0, TOOL_INT, &o->threads, "N", "(all processors)"}},
+        {P | T | E | X | G, {"threads", 0, TOOL_INT, &o->threads, "N", "(all processors)"}},
     };
     _Static_assert(sizeof rows / sizeof rows[0] <= MOST_OPTIONS, "room for all options");
     int count = 0;
@@ -364,7 +385,7 @@ static int check_needed(const struct ft_options *o)
         bool there;
         const char *name;
     } needed[] = {
-        {P | T | E | X | V, o->model != NULL, "--model FILE"},
+        {P | T | E | X | V | G, o->model != NULL, "--model FILE"},
         {T | E | V, o->data.count > 0, "--data FILE"},
         {T, o->output_dir != NULL, "--output-dir DIR"},
         {X, o->inputs != NULL, "--inputs FILE"},
@@ -384,6 +405,13 @@ static int check_needed(const struct ft_options *o)
                           "it: give one of them");
     if (o->grads && !o->adapter)
         return tool_usage(FT_PROGRAM, "--grads are an adapter's: give --adapter DIR");
+    if (o->verb == FT_GENERATE && !o->prompt == !o->chat)
+        return tool_usage(FT_PROGRAM, "generate needs --prompt TEXT or --chat FILE, one of them");
+    if (o->compare && !o->adapter)
+        return tool_usage(FT_PROGRAM, "--compare is with --adapter DIR");
+    if (o->max_new_tokens < 1)
+        return tool_usage(FT_PROGRAM, "--max-new-tokens is %lld; at least 1 is needed",
+                          (long long)o->max_new_tokens);
     if (o->rows < 1)
         return tool_usage(FT_PROGRAM, "--rows is %lld; at least 1 is needed", (long long)o->rows);
     if (o->threads < 1 || o->threads > 1024)
@@ -405,7 +433,8 @@ static int find_verb(enum ft_verb *out, const char *name)
             return TOOL_DONE;
         }
     }
-    return tool_usage(FT_PROGRAM, "unknown verb \"%s\": plan, train, eval, probe or preview", name);
+    return tool_usage(FT_PROGRAM,
+                      "unknown verb \"%s\": plan, train, eval, probe, preview or generate", name);
 }
 
 int ft_options_read(struct ft_options *out, int argc, char **argv, struct sf_arena *arena)

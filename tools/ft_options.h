@@ -12,7 +12,7 @@
 extern const char *ft_program; /* "scout-ft"; scout-inspect plan says its own name */
 #define FT_PROGRAM ft_program
 
-enum ft_verb { FT_PLAN, FT_TRAIN, FT_EVAL, FT_PROBE, FT_PREVIEW };
+enum ft_verb { FT_PLAN, FT_TRAIN, FT_EVAL, FT_PROBE, FT_PREVIEW, FT_GENERATE };
 
 struct ft_options {
     enum ft_verb verb;
@@ -23,6 +23,11 @@ struct ft_options {
     enum sft_device_kind device;
     bool json;
     int64_t rows; /* preview */
+    /* generate */
+    const char *prompt, *chat; /* one of them */
+    bool compare;
+    int64_t max_new_tokens, top_k;
+    double temperature, top_p;
     /* data */
     struct tool_list data, eval_data;
     const char *text_mode_name;

@@ -18,6 +18,8 @@ static int run_verb(const struct ft_options *options, struct sf_err *err)
         return ft_probe(options, err);
     case FT_PREVIEW:
         return ft_preview(options, err);
+    case FT_GENERATE:
+        return ft_generate(options, err);
     }
     return SF_OK;
 }
@@ -27,7 +29,8 @@ static int run(int argc, char **argv, struct sf_arena *arena)
     struct ft_options options;
     struct sf_err err = {0};
     if (argc < 2)
-        return tool_usage(FT_PROGRAM, "a verb is missing: plan, train, eval, probe or preview");
+        return tool_usage(FT_PROGRAM,
+                          "a verb is missing: plan, train, eval, probe, preview or generate");
     if (strcmp(argv[1], "--help") == 0) {
         ft_options_overview();
         return TOOL_DONE;
