@@ -170,9 +170,6 @@ static int new_lora(struct ft_model *m, const struct ft_options *o, struct sf_er
     }
     if (config.alpha == 0)
         return sf_fail(err, SF_EINVAL, "--lora-alpha is 0: the adapter would change nothing");
-    if (config.parameters && o->verb == FT_TRAIN)
-        return sf_fail(err, SF_EUNSUPPORTED,
-                       "--target-parameters: adapters of routed experts are planned, not written");
     return sft_lora_plan(&m->lora, &m->arena, &m->spec, &config, err);
 }
 

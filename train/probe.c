@@ -109,30 +109,38 @@ static int add_losses(struct run *run, struct sf_err *err)
     return code ? code : add_tensor(run, "loss", SF_F32, (struct sf_shape){1, {1}}, &loss, err);
 }
 
-static int add_gradient(struct run *run, const struct sft_lora_module *m, char which,
-                        struct sf_err *err)
+/* Gradients of one module, named and laid out as its A and B are in a file. */
+static int add_gradient(struct run *run, const struct sf_adapter *adapter, int64_t number,
+                        char which, struct sf_err *err)
 {
     const struct sft_lora *lora = run->config->lora;
-    char *key = sf_adapter_key(run->arena, run->config->prefix, m->role, which);
-    char *name = key ? sf_arena_printf(run->arena, "grad.%s", key) : NULL;
-    struct sf_shape a = {2, {m->rank, m->in}}, b = {2, {m->out, m->rank}};
-    int64_t count = m->rank * (which == 'A' ? m->in : m->out);
+    const struct sft_lora_module *m = &lora->module[number];
+    struct sf_adapter_module module = adapter->module[number];
+    struct sf_adapter_tensor tensor;
+    int64_t count = which == 'A' ? sft_lora_a_count(m) : sft_lora_b_count(m);
     float *data = sf_arena_array(run->arena, (uint64_t)count, sizeof *data);
     if (!data)
         return sf_fail(err, SF_ENOMEM, "no memory for a probe's tensors");
+    module.a = module.b = data;
     int code =
         sft_lora_read(data, lora, SFT_LORA_GRADIENTS, which == 'A' ? m->a : m->b, count, err);
-    return code ? code : add_tensor(run, name, SF_F32, which == 'A' ? a : b, data, err);
+    if (!code)
+        code = sf_adapter_tensor(&tensor, run->arena, adapter, &module, which, err);
+    if (code)
+        return code;
+    char *name = sf_arena_printf(run->arena, "grad.%s", tensor.key);
+    return add_tensor(run, name, SF_F32, tensor.shape, tensor.data, err);
 }
 
 static int add_gradients(struct run *run, struct sf_err *err)
 {
-    const struct sft_lora *lora = run->config->lora;
-    int code = SF_OK;
-    for (int64_t i = 0; !code && i < lora->modules; i++) {
-        code = add_gradient(run, &lora->module[i], 'A', err);
+    struct sf_adapter adapter;
+    int code = sft_lora_export(&adapter, run->config->lora, run->arena, err);
+    adapter.prefix = run->config->prefix;
+    for (int64_t i = 0; !code && i < adapter.modules; i++) {
+        code = add_gradient(run, &adapter, i, 'A', err);
         if (!code)
-            code = add_gradient(run, &lora->module[i], 'B', err);
+            code = add_gradient(run, &adapter, i, 'B', err);
     }
     return code;
 }

@@ -90,3 +90,18 @@ void adapter_tensor_write(float *to, const float *from, int64_t groups,
             for (int64_t c = 0; c < w->cols; c++)
                 to[g * w->group + r * w->row + c * w->col] = *from++;
 }
+
+int sf_adapter_tensor(struct sf_adapter_tensor *out, struct sf_arena *arena,
+                      const struct sf_adapter *adapter, const struct sf_adapter_module *module,
+                      char ours, struct sf_err *err)
+{
+    struct adapter_walk walk = adapter_walk(module, adapter->layout, ours);
+    int64_t count = module->groups * walk.rows * walk.cols;
+    out->key = sf_adapter_module_key(arena, adapter, module, walk.which);
+    out->shape = adapter_file_shape(module, adapter->layout, walk.which);
+    out->data = sf_arena_array(arena, (uint64_t)count, sizeof *out->data);
+    if (!out->key || !out->data)
+        return sf_fail(err, SF_ENOMEM, "no memory for a tensor of %lld numbers", (long long)count);
+    adapter_tensor_write(out->data, ours == 'A' ? module->a : module->b, module->groups, &walk);
+    return SF_OK;
+}

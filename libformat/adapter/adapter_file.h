@@ -60,6 +60,15 @@ char *sf_adapter_key(struct sf_arena *arena, enum sf_adapter_prefix prefix, stru
 /* The same for a module of `adapter`, whatever else that adapts. */
 char *sf_adapter_module_key(struct sf_arena *arena, const struct sf_adapter *adapter,
                             const struct sf_adapter_module *module, char which);
+/* Our A or B of a module as a file of `adapter` would have it: name, shape, numbers, in `arena`. */
+struct sf_adapter_tensor {
+    char *key;
+    struct sf_shape shape;
+    float *data;
+};
+int sf_adapter_tensor(struct sf_adapter_tensor *out, struct sf_arena *arena,
+                      const struct sf_adapter *adapter, const struct sf_adapter_module *module,
+                      char ours, struct sf_err *err);
 /* "model.layers.0.self_attn.q_proj", "model.layers.0.feed_forward.experts.gate_up_proj": what PEFT
  * matches targets and patterns with; "language_model." before it for the multimodal class. */
 char *sf_adapter_path(struct sf_arena *arena, enum sf_adapter_prefix prefix, struct sf_role role);

@@ -364,7 +364,7 @@ int sf_chat_render(struct sf_chat *out, const struct sf_json *messages,
         return sf_fail(err, SF_EFORMAT, "a conversation without messages");
     for (const struct sf_json *v = sf_json_first(messages); !code && v;
          v = sf_json_next(v), number++) {
-        struct message m;
+        struct message m = {0};
         code = read_message(&m, v, options->keys, err);
         if (!code && options->format == SF_CHAT_LLAMA4)
             code = add_llama4(out, &m, number, &tools_due, options->tools, err);

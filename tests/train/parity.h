@@ -1,7 +1,7 @@
 /* parity.h -- our probe against what transformers and PEFT computed (tests/golden/llama4-tiny).
  *
- * A preset's checkpoint, opened for training; `base` (no adapter) or `lora_linear` (its PEFT
- * adapter, with gradients); the probe's tensors compared with the reference's, name by name. */
+ * A preset's checkpoint, opened for training; `base` (no adapter), `lora_linear` or `lora_experts`
+ * (its PEFT adapters, with gradients); the probe's tensors compared with the reference's, name by name. */
 #ifndef SCOUT_TESTS_TRAIN_PARITY_H
 #define SCOUT_TESTS_TRAIN_PARITY_H
 

@@ -103,8 +103,8 @@ static void open_data(struct run *r)
     const char *text = scout_source_path("examples/data/moby.txt");
     struct sft_dataset_config config = {.file = &text,
                                         .files = 1,
-                                        .tokenizer = r->tokenizer,
-                                        .vocabulary = r->spec.vocabulary,
+                                        .encoder = {.tokenizer = r->tokenizer,
+                                                    .vocabulary = r->spec.vocabulary},
                                         .max_length = LENGTH};
     assert_ok(sft_dataset_open(&r->data, &config, &err), err);
     int64_t first = r->data.rows - EVAL_ROWS;
