@@ -24,7 +24,7 @@ static int read_command(struct command *c, int argc, char **argv, struct sf_aren
         {"to", 0, TOOL_STRING, &c->format, "FORMAT", "hf-bf16 or hf-bnb4 (needed)"},
         {"output", 'o', TOOL_STRING, &c->output, "HF_DIR", "the folder to write (needed)"},
         {"adapter", 0, TOOL_STRING, &c->adapter, "DIR",
-         "with hf-bf16: a LoRA adapter of linear modules, merged into the weights on the way"},
+         "with hf-bf16: a LoRA adapter, merged into the weights on the way"},
         {"shard-size", 0, TOOL_INT, &c->shard_gb, "GB", "largest shard in GB (5)"},
         {"threads", 0, TOOL_INT, &c->threads, "N", "worker threads (default: all processors)"},
     };
@@ -59,16 +59,19 @@ static bool show_progress(void *context, uint64_t done, uint64_t total)
     return !tool_interrupted();
 }
 
-static int read_adapter(struct sf_adapter *out, struct sf_arena *arena, const struct sf_map *map,
-                        const char *directory, struct sf_err *err)
+static int open_adapter(struct sf_adapter_source **out, struct sf_arena *arena,
+                        const struct sf_map *map, const char *directory, struct sf_err *err)
 {
     struct sf_model_spec spec;
     char *config;
     uint64_t bytes;
+    *out = NULL;
     int code = sf_map_read_file(&config, &bytes, map, "config.json", arena, err);
     if (code == SF_OK)
         code = sf_hf_config_parse(&spec, arena, config, bytes, err);
-    return code == SF_OK ? sf_adapter_read(out, arena, directory, &spec, err) : code;
+    if (code == SF_OK)
+        code = sf_adapter_open(out, directory, &spec, err);
+    return code == SF_OK ? sf_adapter_check_usable(*out, directory, err) : code;
 }
 
 static void print_caveat(const struct sf_adapter *adapter)
@@ -86,7 +89,7 @@ static int run(const struct command *c, struct sf_err *err)
     struct sf_map *map;
     struct tool_progress progress;
     struct sf_arena arena = {0};
-    struct sf_adapter adapter;
+    struct sf_adapter_source *adapter = NULL;
     struct sf_check_options check = {.threads = (int)c->threads};
     struct sf_export_options options = {
         .format = strcmp(c->format, "hf-bnb4") == 0 ? SF_EXPORT_BNB4 : SF_EXPORT_BF16,
@@ -99,8 +102,9 @@ static int run(const struct command *c, struct sf_err *err)
     if (code != SF_OK)
         return code;
     if (c->adapter) {
-        code = read_adapter(&adapter, &arena, map, c->adapter, err);
-        options.adapter = &adapter;
+        code = open_adapter(&adapter, &arena, map, c->adapter, err);
+        options.adapter = adapter ? sf_adapter_about(adapter) : NULL;
+        options.source = adapter;
     }
     tool_catch_signals();
     tool_progress_begin(&progress, "exporting");
@@ -113,7 +117,8 @@ static int run(const struct command *c, struct sf_err *err)
         printf("%s: %s of %s, written in %.1f s\n", c->output, c->format,
                sf_map_summary(map)->model_id, tool_now() - progress.started);
     if (code == SF_OK && c->adapter)
-        print_caveat(&adapter);
+        print_caveat(sf_adapter_about(adapter));
+    sf_adapter_close(adapter);
     sf_arena_free(&arena);
     sf_map_close(map);
     return code;

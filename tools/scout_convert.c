@@ -1,4 +1,5 @@
-/* scout-convert -- a Hugging Face Llama 4 folder becomes one .scout container, and back (export). */
+/* scout-convert -- a Hugging Face Llama 4 folder becomes one .scout container, and back
+ * (export); an adapter goes into its base (merge). */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,6 +15,7 @@
 #include "libformat/hf/hf_config.h"
 #include "tools/convert_export.h"
 #include "tools/convert_follow.h"
+#include "tools/convert_merge.h"
 #include "tools/convert_report.h"
 #include "tools/tool.h"
 
@@ -100,7 +102,8 @@ static int read_command(struct command *c, int argc, char **argv, struct sf_aren
     struct tool_args args = {.program = PROGRAM,
                              .usage =
                                  "scout-convert HF_DIR -o MODEL.scout [options]\n"
-                                 "       scout-convert export MODEL.scout --to FORMAT -o HF_DIR",
+                                 "       scout-convert export MODEL.scout --to FORMAT -o HF_DIR\n"
+                                 "       scout-convert merge --base HF_DIR --adapter DIR -o HF_DIR",
                              .about = "Converts a Hugging Face Llama 4 checkpoint into an NF4 "
                                       "container that maps straight into GPU memory.",
                              .option = options,
@@ -488,6 +491,8 @@ int main(int argc, char **argv)
         return tool_failed(PROGRAM, &err);
     if (argc > 1 && strcmp(argv[1], "export") == 0)
         return tool_finish(PROGRAM, convert_export(argc - 1, argv + 1));
+    if (argc > 1 && strcmp(argv[1], "merge") == 0)
+        return tool_finish(PROGRAM, convert_merge(argc - 1, argv + 1));
     int status = read_command(&command, argc, argv, &job.arena);
     if (status == TOOL_DONE && !command.help) {
         int code = open_job(&job, &command, &err);

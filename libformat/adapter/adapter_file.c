@@ -33,19 +33,22 @@ const struct sf_adapter_module *sf_adapter_find(const struct sf_adapter *adapter
     return NULL;
 }
 
-/* What only somebody else, or somebody with the base at hand, can make use of. */
-static int check_usable(const struct sf_adapter_source *source, struct sf_err *err)
+int sf_adapter_check_usable(const struct sf_adapter_source *source, const char *directory,
+                            struct sf_err *err)
 {
     const struct sf_adapter_copy *copy = sf_adapter_copy_at(source, 0);
     if (sf_adapter_about(source)->for_vllm)
         return sf_fail(err, SF_EUNSUPPORTED,
-                       "its q and k rows are in vLLM's order; use the adapter that it was made of");
+                       "%s: its q and k rows are in vLLM's order; use the adapter that it was made "
+                       "of",
+                       directory);
     if (copy)
-        return sf_fail(err, SF_EUNSUPPORTED,
-                       "%s: PEFT put a copy of the base's weight into the file, which may not be "
-                       "ours; \"scout-ft adapters --to\" writes the adapter without it, and "
-                       "\"scout-convert merge\" compares it with the base",
-                       copy->key);
+        return sf_fail(
+            err, SF_EUNSUPPORTED,
+            "%s: %s: PEFT put a copy of the base's weight into the file, which may not be "
+            "ours; \"scout-ft adapters --to\" writes the adapter without it, and "
+            "\"scout-convert merge\" compares it with the base",
+            directory, copy->key);
     return SF_OK;
 }
 
@@ -71,10 +74,8 @@ int sf_adapter_read(struct sf_adapter *out, struct sf_arena *arena, const char *
     int code = sf_adapter_open(&source, directory, spec, err);
     if (code)
         return code;
-    code = check_usable(source, err);
-    if (code)
-        sf_err_prefix(err, "%s", directory);
-    else
+    code = sf_adapter_check_usable(source, directory, err);
+    if (!code)
         code = load_all(out, arena, source, err);
     sf_adapter_close(source);
     return code;

@@ -16,6 +16,9 @@ struct sf_adapter_source;
  * layout); its layers end with the last that is adapted. Files that are for vLLM alone open too. */
 int sf_adapter_open(struct sf_adapter_source **out, const char *directory,
                     const struct sf_model_spec *spec, struct sf_err *err);
+/* SF_EUNSUPPORTED for what only vLLM, or somebody with the base at hand (see copies), can use. */
+int sf_adapter_check_usable(const struct sf_adapter_source *source, const char *directory,
+                            struct sf_err *err);
 void sf_adapter_close(struct sf_adapter_source *source); /* NULL is welcome */
 
 /* By layer, then part; a and b are NULL. Lives as long as the source. */

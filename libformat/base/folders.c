@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "libformat/base/file.h"
@@ -93,4 +94,13 @@ int sf_folder_remove(const char *path, struct sf_err *err)
     if (!code && rmdir(path) != 0 && errno != ENOENT)
         code = sf_fail_errno(err, errno, "%s: cannot remove this folder", path);
     return code;
+}
+
+int sf_folder_free_bytes(uint64_t *out, const char *path, struct sf_err *err)
+{
+    struct statvfs disk;
+    if (statvfs(path, &disk) != 0)
+        return sf_fail_errno(err, errno, "%s: cannot ask for its disk's free space", path);
+    *out = (uint64_t)disk.f_bavail * disk.f_frsize;
+    return SF_OK;
 }

@@ -18,5 +18,7 @@ int sf_folder_rename(const char *from, const char *to, struct sf_err *err);
 /* Removes the files in `path`, then `path`. A folder in it stays, and `path` with it: SF_EIO. What is
  * not there is no error. */
 int sf_folder_remove(const char *path, struct sf_err *err);
+/* Bytes that may still be written to the disk of `path`, which is there. */
+int sf_folder_free_bytes(uint64_t *out, const char *path, struct sf_err *err);
 
 #endif

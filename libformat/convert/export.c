@@ -9,6 +9,7 @@
 #include "libformat/base/json.h"
 #include "libformat/base/mem.h"
 #include "libformat/codec/halves.h"
+#include "libformat/convert/delta.h"
 #include "libformat/convert/entry_decode.h"
 #include "libformat/convert/export_config.h"
 #include "libformat/convert/export_plan.h"
@@ -47,6 +48,8 @@ struct piece {
 
 struct shard_run {
     struct run *run;
+    struct sf_adapter_module
+        *module; /* of the adapter, as numbered there; those this shard needs */
     struct sf_out *out;
     struct piece *piece;
 };
@@ -117,21 +120,6 @@ static struct piece make_piece(const struct sf_export_tensor *t, int64_t index, 
                           .offset = offset};
 }
 
-/* tile[rows, in] += scale * B A, for rows `first` on of [out, in]; float32, rank by rank. */
-static void merge_rows(float *tile, const struct sf_adapter_module *m, int64_t first, int64_t rows)
-{
-    float scale = (float)m->scale;
-    for (int64_t r = 0; r < rows; r++) {
-        const float *b = m->b + (first + r) * m->rank;
-        for (int64_t i = 0; i < m->in; i++) {
-            float delta = 0;
-            for (int64_t k = 0; k < m->rank; k++)
-                delta += b[k] * m->a[k * m->in + i];
-            tile[r * m->in + i] += scale * delta;
-        }
-    }
-}
-
 static int write_rows(struct shard_run *s, const struct piece *p, int worker, struct sf_err *err)
 {
     const struct sf_entry *e = p->tensor->entry[0];
@@ -141,24 +129,38 @@ static int write_rows(struct shard_run *s, const struct piece *p, int worker, st
     int code = sf_entry_decode(tile, s->run->map, e, first, count, err);
     if (code != SF_OK)
         return code;
-    if (p->tensor->module)
-        merge_rows(tile, p->tensor->module, p->first, p->count);
+    if (p->tensor->module >= 0) {
+        struct sf_delta delta = sf_delta_of(&s->module[p->tensor->module], 0, 0);
+        sf_delta_add(tile, in, &delta, p->first, p->count, 0, in);
+    }
     for (int64_t i = 0; i < count; i++)
         packed[i] = sf_bf16_from_f32(tile[i]);
     return sf_out_write_at(s->out, packed, 2 * (uint64_t)count, p->offset + 2 * (uint64_t)first,
                            err);
 }
 
+/* What is added to that expert's matrix; gate's rows come before up's in its module. */
+static struct sf_delta expert_delta(const struct shard_run *s, const struct piece *p)
+{
+    const struct sf_adapter_module *m = &s->module[p->tensor->module];
+    int64_t out = p->tensor->entry[0]->shape.dim[0], sides = m->out / out;
+    return sf_delta_of(m, p->entry / sides, p->entry % sides * out);
+}
+
 /* turned[columns of the strip][out] of one expert's matrix. */
-static int turn_strip(uint16_t *turned, struct run *run, const struct piece *p,
+static int turn_strip(uint16_t *turned, struct shard_run *s, const struct piece *p,
                       const struct sf_entry *e, float *tile, struct sf_err *err)
 {
+    bool merges = p->tensor->module >= 0;
+    struct sf_delta delta = merges ? expert_delta(s, p) : (struct sf_delta){0};
     int64_t out = e->shape.dim[0], cols = p->count, rows = TILE_ROWS;
     for (int64_t o = 0; o < out; o += rows) {
         int64_t n = out - o < rows ? out - o : rows;
-        int code = sf_entry_rectangle(tile, run->map, e, o, n, p->first, cols, err);
+        int code = sf_entry_rectangle(tile, s->run->map, e, o, n, p->first, cols, err);
         if (code != SF_OK)
             return code;
+        if (merges)
+            sf_delta_add(tile, cols, &delta, o, n, p->first, cols);
         for (int64_t r = 0; r < n; r++)
             for (int64_t c = 0; c < cols; c++)
                 turned[c * out + o + r] = sf_bf16_from_f32(tile[r * cols + c]);
@@ -174,7 +176,7 @@ static int write_strip(struct shard_run *s, const struct piece *p, int worker, s
     int64_t out = e->shape.dim[0], in = e->shape.dim[1];
     int64_t sides = p->tensor->out.tensor.shape.dim[2] / out;
     int64_t row = p->entry / sides * in + p->first, side = p->entry % sides;
-    int code = turn_strip(turned, s->run, p, e, s->run->tile[worker], err);
+    int code = turn_strip(turned, s, p, e, s->run->tile[worker], err);
     for (int64_t c = 0; c < p->count && code == SF_OK; c++)
         code = sf_out_write_at(s->out, turned + c * out, 2 * (uint64_t)out,
                                p->offset + 2 * (uint64_t)(((row + c) * sides + side) * out), err);
@@ -218,6 +220,27 @@ static int write_piece(void *context, int64_t index, int worker, struct sf_err *
 
 /* ---- the run ---- */
 
+/* The numbers of what the shard's tensors are adapted by, in `arena` if they must be read. */
+static int load_modules(struct shard_run *s, const struct shard *shard, struct sf_arena *arena,
+                        struct sf_err *err)
+{
+    const struct sf_export_options *o = s->run->options;
+    int code = SF_OK;
+    if (!o->adapter)
+        return SF_OK;
+    s->module = sf_arena_array(arena, (uint64_t)o->adapter->modules + 1, sizeof *s->module);
+    if (!s->module)
+        return sf_fail(err, SF_ENOMEM, "no memory for a list of modules");
+    for (int64_t t = 0; t < shard->count && code == SF_OK; t++) {
+        int64_t i = s->run->plan.tensor[shard->first + t].module;
+        if (i >= 0 && o->source)
+            code = sf_adapter_load(&s->module[i], arena, o->source, i, err);
+        else if (i >= 0)
+            s->module[i] = o->adapter->module[i];
+    }
+    return code;
+}
+
 static int fill_shard(struct shard_run *s, const struct shard *shard, struct sf_arena *arena,
                       struct sf_err *err)
 {
@@ -256,6 +279,8 @@ static int write_shard(struct run *run, const char *directory, const struct shar
     const char *path = sf_path_join(&arena, directory, shard->name);
     int code =
         path ? sf_out_open(&s.out, path, err) : sf_fail(err, SF_ENOMEM, "no memory for a path");
+    if (code == SF_OK)
+        code = load_modules(&s, shard, &arena, err);
     if (code == SF_OK)
         code = fill_shard(&s, shard, &arena, err);
     sf_arena_free(&arena);

@@ -5,14 +5,14 @@
  * byte. hf-bnb4: quantized matrices as bitsandbytes stores them, experts one by one ([out, in], the
  * layout transformers takes for quantized checkpoints); nothing is decoded. Experts that came as a
  * stack go as one.
- * An adapter of linear modules may be merged: bf16(decoded + scale * B A), one rounding.
+ * An adapter may be merged: bf16(decoded + scale * B A), one rounding (delta.h).
  * The folder gets shards with an index, config.json (what transformers 5 refuses in it put right),
  * and every other carried file as it was. Memory: a few tiles a thread. The folder must not hold a
  * checkpoint already; the index is written last. */
 #ifndef SCOUT_LIBFORMAT_CONVERT_EXPORT_H
 #define SCOUT_LIBFORMAT_CONVERT_EXPORT_H
 
-#include "libformat/adapter/adapter_file.h"
+#include "libformat/adapter/adapter_source.h"
 #include "libformat/container/container_map.h"
 
 enum sf_export_format { SF_EXPORT_BF16, SF_EXPORT_BNB4 };
@@ -26,6 +26,9 @@ struct sf_export_options {
     void *context;
     /* NULL, or what is added to the decoded weights before they are rounded to bf16: BF16 only. */
     const struct sf_adapter *adapter;
+    /* NULL, or where `adapter` (sf_adapter_about) has its numbers: those that a shard needs are read
+     * when it is written. */
+    const struct sf_adapter_source *source;
 };
 
 int sf_export_run(const struct sf_map *map, const char *directory,

@@ -5,6 +5,7 @@
 
 #include "libformat/base/bytes.h"
 #include "libformat/base/json.h"
+#include "libformat/convert/delta.h"
 #include "libformat/convert/names.h"
 
 struct builder {
@@ -23,6 +24,7 @@ static struct sf_export_tensor *add(struct builder *b, const char *name, enum sf
                                     struct sf_shape shape)
 {
     struct sf_export_tensor *t = &b->plan->tensor[b->plan->tensors++];
+    t->module = -1;
     t->out.name = name;
     t->out.tensor.dtype = dtype;
     t->out.tensor.shape = shape;
@@ -56,6 +58,14 @@ static const char *fused_name(struct builder *b, const struct sf_entry *e, bool 
                : e->source_name;
 }
 
+/* Index of the module that adapts a weight, an expert's by all experts'; -1: none. */
+static int64_t module_of(const struct builder *b, struct sf_role role)
+{
+    int64_t out_first;
+    const struct sf_adapter_module *m = sf_delta_module(&out_first, b->adapter, role);
+    return m ? m - b->adapter->module : -1;
+}
+
 /* One fused tensor from all experts of a layer, added when its first expert is met. */
 static int add_fused(struct builder *b, const struct sf_entry *first, struct sf_err *err)
 {
@@ -83,20 +93,26 @@ static int add_fused(struct builder *b, const struct sf_entry *first, struct sf_
         return no_memory(err);
     struct sf_export_tensor *t = add(b, name, SF_BF16, shape);
     t->kind = SF_EXPORT_EXPERTS;
+    t->module = module_of(b, first->role);
     t->entries = experts * each;
     t->entry = list;
     return SF_OK;
 }
 
-static const struct sf_adapter_module *module_of(const struct builder *b, struct sf_role role)
+/* Has the container the weights that this module adapts, of its shape? Experts' up is there if gate is. */
+static bool has_weights(const struct builder *b, const struct sf_adapter_module *m)
 {
-    for (int64_t i = 0; b->adapter && i < b->adapter->modules; i++) {
-        const struct sf_adapter_module *m = &b->adapter->module[i];
-        if (m->role.part == role.part && m->role.layer == role.layer &&
-            m->role.expert == role.expert)
-            return m;
+    bool experts = sf_part_is_expert(m->role.part);
+    int64_t out = m->role.part == SF_ADAPTER_GATE_UP ? m->out / 2 : m->out;
+    if (experts && count_experts(b->map, m->role.layer) != m->groups)
+        return false;
+    for (int32_t g = 0; g < m->groups; g++) {
+        struct sf_role role = {m->role.part, m->role.layer, experts ? g : -1};
+        const struct sf_entry *e = sf_map_find(b->map, role);
+        if (!e || e->shape.rank != 2 || e->shape.dim[0] != out || e->shape.dim[1] != m->in)
+            return false;
     }
-    return NULL;
+    return true;
 }
 
 /* What an adapter adapts must be there: nothing of it is left out without a word. */
@@ -105,14 +121,11 @@ static int check_adapter(const struct builder *b, enum sf_export_format format, 
     char role[SF_ROLE_TEXT];
     if (b->adapter && format != SF_EXPORT_BF16)
         return sf_fail(err, SF_EINVAL, "an adapter is merged into bf16 weights only");
-    for (int64_t i = 0; b->adapter && i < b->adapter->modules; i++) {
-        const struct sf_adapter_module *m = &b->adapter->module[i];
-        const struct sf_entry *e = sf_map_find(b->map, m->role);
-        if (!e || e->shape.rank != 2 || e->shape.dim[0] != m->out || e->shape.dim[1] != m->in ||
-            sf_part_is_expert(m->role.part))
-            return sf_fail(err, SF_EUNSUPPORTED, "the adapter's %s cannot be merged",
-                           sf_role_format(role, m->role));
-    }
+    for (int64_t i = 0; b->adapter && i < b->adapter->modules; i++)
+        if (!has_weights(b, &b->adapter->module[i]))
+            return sf_fail(err, SF_EUNSUPPORTED,
+                           "the adapter's %s has no weight of its shape in the container",
+                           sf_role_format(role, b->adapter->module[i].role));
     return SF_OK;
 }
 
@@ -122,8 +135,8 @@ static int add_bf16(struct builder *b, const struct sf_entry *e, struct sf_err *
         bool starts = e->role.expert == 0 && e->role.part != SF_PART_EXPERT_UP;
         return starts ? add_fused(b, e, err) : SF_OK;
     }
-    const struct sf_adapter_module *module = module_of(b, e->role);
-    if (e->encoding == SF_ENCODING_RAW && !module) {
+    int64_t module = module_of(b, e->role);
+    if (e->encoding == SF_ENCODING_RAW && module < 0) {
         add_copy(b, e->source_name, e->dtype, e->shape,
                  sf_map_bytes(b->map, e->plane[SF_PLANE_CODES].address));
         return SF_OK;

@@ -17,10 +17,10 @@ enum sf_export_kind {
 struct sf_export_tensor {
     struct sf_named_tensor out; /* name, dtype, shape, bytes; data for COPY */
     enum sf_export_kind kind;
-    const struct sf_adapter_module *module; /* DECODE: added to it; or NULL */
-    enum sf_plane_kind plane;               /* STACK */
-    int64_t entries;                        /* EXPERTS: experts * (2 for gate_up, 1 for down) */
-    const struct sf_entry *const *entry;    /* EXPERTS: expert-major, gate before up */
+    int64_t module;                      /* DECODE, EXPERTS: of the adapter, added; or -1 */
+    enum sf_plane_kind plane;            /* STACK */
+    int64_t entries;                     /* EXPERTS: experts * (2 for gate_up, 1 for down) */
+    const struct sf_entry *const *entry; /* EXPERTS: expert-major, gate before up */
 };
 
 struct sf_export_plan {

@@ -120,6 +120,9 @@ const char *sf_role_format(char *text, struct sf_role role)
     const char *name = sf_part_name(role.part);
     if (role.layer < 0)
         snprintf(text, SF_ROLE_TEXT, "%s", name);
+    else if (role.expert < 0 && sf_part_is_expert(role.part)) /* all of them: adapters have that */
+        snprintf(text, SF_ROLE_TEXT, "layer %d experts' %s", role.layer,
+                 role.part == SF_PART_EXPERT_DOWN ? "down" : "gate_up");
     else if (role.expert < 0)
         snprintf(text, SF_ROLE_TEXT, "layer %d %s", role.layer, name);
     else
