@@ -46,8 +46,7 @@ int sf_adapter_check_usable(const struct sf_adapter_source *source, const char *
         return sf_fail(
             err, SF_EUNSUPPORTED,
             "%s: %s: PEFT put a copy of the base's weight into the file, which may not be "
-            "ours; \"scout-ft adapters --to\" writes the adapter without it, and "
-            "\"scout-convert merge\" compares it with the base",
+            "ours; \"scout-convert merge\" compares it with the base",
             directory, copy->key);
     return SF_OK;
 }

@@ -47,7 +47,8 @@ struct parity_result {
     int64_t flips;
     double widest_flip;
 };
-/* Every tensor of the reference but inv_freq, input_ids and labels must be among ours, same shape.
+/* An expert's own gradients are left out where a token came to it or left it: they are of other tokens.
+ * Every tensor of the reference but inv_freq, input_ids and labels must be among ours, same shape.
  */
 void parity_compare(struct parity_result *out, const struct parity *p,
                     const struct sft_probe *probe);
