@@ -35,10 +35,10 @@ struct sft_step_config {
     struct sft_lora *lora; /* NULL: the bare model; must be allocated before the first run */
     const struct sk_ops *ops;
     struct sk_ctx *ctx;
-    struct sft_policy policy;          /* what is made again in the backward */
-    bool exact_policy;                 /* no more than that, even where a limit asks for it */
-    bool trial; /* opened to see whether it fits: any block within the limit is small enough */
-    uint64_t limit;                    /* most bytes of the step block; 0: any. See sft_step_open */
+    struct sft_policy policy; /* what is made again in the backward */
+    bool exact_policy;        /* no more than that, even where a limit asks for it */
+    bool trial;     /* opened to see whether it fits: any block within the limit is small enough */
+    uint64_t limit; /* most bytes of the step block; 0: any. See sft_step_open */
     const struct sft_program *program; /* [programs] */
     int64_t programs;
     double beta1, beta2, epsilon, weight_decay; /* AdamW */

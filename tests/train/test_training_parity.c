@@ -101,11 +101,11 @@ static void open_adapter(struct run *r, enum sft_optim optim)
 static void open_data(struct run *r)
 {
     const char *text = scout_source_path("examples/data/moby.txt");
-    struct sft_dataset_config config = {.file = &text,
-                                        .files = 1,
-                                        .encoder = {.tokenizer = r->tokenizer,
-                                                    .vocabulary = r->spec.vocabulary},
-                                        .max_length = LENGTH};
+    struct sft_dataset_config config = {
+        .file = &text,
+        .files = 1,
+        .encoder = {.tokenizer = r->tokenizer, .vocabulary = r->spec.vocabulary},
+        .max_length = LENGTH};
     assert_ok(sft_dataset_open(&r->data, &config, &err), err);
     int64_t first = r->data.rows - EVAL_ROWS;
     ck_assert_int_gt(first, 0);

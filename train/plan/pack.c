@@ -165,8 +165,7 @@ static int place(uint64_t *block_bytes, struct attempt *t, struct sf_arena *scra
 int sft_pack(uint64_t *block_bytes, struct sft_interval *interval, int32_t count, uint64_t enough,
              struct sf_arena *scratch, struct sf_err *err)
 {
-    struct attempt t = {
-        .interval = interval, .count = count, .enough = enough, .best = UINT64_MAX};
+    struct attempt t = {.interval = interval, .count = count, .enough = enough, .best = UINT64_MAX};
     int32_t peak;
     int code = round_sizes(interval, count, err);
     if (!code)
