@@ -139,6 +139,12 @@ struct sft_row_encoder ft_row_encoder(const struct ft_model *model,
                                     .end_of_text = model->chat.end_of_text};
 }
 
+static void tell_row(void *context, const char *text)
+{
+    (void)context;
+    fprintf(stderr, "%s\n", text);
+}
+
 int ft_model_data(struct sft_dataset *out, const struct ft_model *model,
                   const struct ft_options *options, const struct tool_list *files,
                   struct sf_err *err)
@@ -147,7 +153,10 @@ int ft_model_data(struct sft_dataset *out, const struct ft_model *model,
                                         .files = files->count,
                                         .encoder = ft_row_encoder(model, options),
                                         .max_length = options->max_seq_length,
-                                        .mode = options->text_mode};
+                                        .mode = options->text_mode,
+                                        .too_long = options->too_long,
+                                        .untrainable = options->untrainable,
+                                        .on_note = tell_row};
     return sft_dataset_open(out, &config, err);
 }
 

@@ -55,6 +55,8 @@ static void set_defaults(struct ft_options *o)
                              .device_name = "auto",
                              .recompute_name = "auto",
                              .text_mode_name = "blocks",
+                             .too_long_name = "default",
+                             .untrainable_name = "error",
                              .train_on_name = "default",
                              .max_seq_length = 1024,
                              .lora_r = 16,
@@ -154,6 +156,13 @@ static int list_options(struct tool_option out[MOST_OPTIONS], struct ft_options 
         {P | T | E,
          {"text-mode", 0, TOOL_STRING, &o->text_mode_name, "MODE",
           "blocks: all text end to end, cut; documents: a row each (blocks)"}},
+        {P | T | E,
+         {"too-long", 0, TOOL_STRING, &o->too_long_name, "WHAT",
+          "rows above --max-seq-length: truncate, skip or error (truncate, but error for "
+          "input_ids)"}},
+        {P | T | E,
+         {"untrainable", 0, TOOL_STRING, &o->untrainable_name, "WHAT",
+          "rows without a token to train on: error or skip (error)"}},
         {P | T | E | V,
          {"add-special-tokens", 0, TOOL_FLAG, &o->add_special_tokens, NULL,
           "begin each text with the tokenizer's begin-of-text"}},
@@ -315,6 +324,12 @@ static int read_names(struct ft_options *o)
     else
         return tool_usage(FT_PROGRAM, "--text-mode is blocks or documents, not \"%s\"",
                           o->text_mode_name);
+    if (!sft_too_long_from_name(&o->too_long, o->too_long_name))
+        return tool_usage(FT_PROGRAM, "--too-long is truncate, skip or error, not \"%s\"",
+                          o->too_long_name);
+    if (!sft_untrainable_from_name(&o->untrainable, o->untrainable_name))
+        return tool_usage(FT_PROGRAM, "--untrainable is error or skip, not \"%s\"",
+                          o->untrainable_name);
     enum sf_chat_format format;
     if (o->chat_format && !sf_chat_format_from_name(&format, o->chat_format))
         return tool_usage(FT_PROGRAM, "--chat-format is llama4, llama4-trimmed or none, not \"%s\"",

@@ -32,6 +32,9 @@ struct ft_options {
     struct tool_list data, eval_data;
     const char *text_mode_name;
     enum sft_text_mode text_mode;
+    const char *too_long_name, *untrainable_name;
+    enum sft_too_long too_long;
+    enum sft_untrainable untrainable;
     const char *chat_format, *train_on_name; /* chat_format NULL: the model's own */
     enum sft_train_on train_on;
     bool add_special_tokens, no_shuffle;

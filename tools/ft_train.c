@@ -96,6 +96,11 @@ void ft_describe_data(const char *what, const struct sft_dataset *data)
     if (data->truncated_rows)
         fprintf(stderr, "; %lld rows were too long: %lld tokens are cut off",
                 (long long)data->truncated_rows, (long long)data->truncated_tokens);
+    if (data->long_rows)
+        fprintf(stderr, "; %lld rows were too long and are left out", (long long)data->long_rows);
+    if (data->untrainable_rows)
+        fprintf(stderr, "; %lld rows have nothing to be trained on and are left out",
+                (long long)data->untrainable_rows);
     fprintf(stderr, "\n");
 }
 

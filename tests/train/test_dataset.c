@@ -1,6 +1,7 @@
 /* Datasets: what becomes a row, what is left out, and what is refused with its place. */
 #include "tests/support/support.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "libformat/base/file.h"
@@ -173,6 +174,90 @@ START_TEST(bad_lines_are_refused)
 }
 END_TEST
 
+static char notes[4096];
+
+static void keep_note(void *context, const char *text)
+{
+    (void)context;
+    snprintf(notes + strlen(notes), sizeof notes - strlen(notes), "%s\n", text);
+}
+
+/* Rows of 2 to 10 ids, and one that says nothing. */
+static const char *uneven(void)
+{
+    static char text[1024];
+    text[0] = '\0';
+    for (int length = 2; length < 11; length++) {
+        strcat(text, "{\"input_ids\": [7");
+        for (int i = 1; i < length; i++)
+            strcat(text, ", 8");
+        strcat(text, "]}\n");
+    }
+    strcat(text, "{\"input_ids\": [5, 6], \"labels\": [-100, -100]}\n");
+    return put("uneven.jsonl", text);
+}
+
+START_TEST(rows_that_do_not_fit_are_counted_and_told)
+{
+    struct sft_dataset_config c = config(SFT_TEXT_DOCUMENTS, 4, uneven(), NULL);
+    c.untrainable = SFT_UNTRAINABLE_SKIP;
+    c.on_note = keep_note;
+    c.too_long = SFT_LONG_TRUNCATE;
+    notes[0] = '\0';
+    assert_ok(sft_dataset_open(&data, &c, &err), err);
+    ck_assert_int_eq(data.rows, 9);
+    ck_assert_int_eq(data.truncated_rows, 6);
+    ck_assert_int_eq(data.truncated_tokens, 1 + 2 + 3 + 4 + 5 + 6);
+    ck_assert_int_eq(data.untrainable_rows, 1);
+    ck_assert_int_eq(data.tokens, 2 + 3 + 7 * 4);
+    ck_assert_ptr_nonnull(
+        strstr(notes, "uneven.jsonl: line 4: a row of 5 tokens is too long and cut\n"));
+    ck_assert_ptr_nonnull(strstr(notes, "line 8: a row of 9 tokens is too long and cut; others"));
+    ck_assert_ptr_null(strstr(notes, "line 9: "));
+    ck_assert_ptr_nonnull(strstr(notes, "line 10: a row of 2 tokens has nothing to be trained on"));
+    sft_dataset_free(&data);
+
+    c.too_long = SFT_LONG_SKIP;
+    assert_ok(sft_dataset_open(&data, &c, &err), err);
+    ck_assert_int_eq(data.rows, 3);
+    ck_assert_int_eq(data.long_rows, 6);
+    ck_assert_int_eq(data.truncated_rows, 0);
+    sft_dataset_free(&data);
+
+    c.too_long = SFT_LONG_ERROR;
+    assert_fails(sft_dataset_open(&data, &c, &err), SF_EFORMAT,
+                 "uneven.jsonl: line 4: 5 input_ids, more than", err);
+    c.too_long = SFT_LONG_TRUNCATE;
+    c.untrainable = SFT_UNTRAINABLE_ERROR;
+    assert_fails(sft_dataset_open(&data, &c, &err), SF_EFORMAT, "uneven.jsonl: line 10: ", err);
+    c.too_long = SFT_LONG_SKIP;
+    c.untrainable = SFT_UNTRAINABLE_SKIP;
+    c.max_length = 2;
+    files[0] = put("all.jsonl", "{\"input_ids\": [1, 2, 3]}\n{\"input_ids\": [1]}\n");
+    assert_fails(sft_dataset_open(&data, &c, &err), SF_EINVAL, "every row is left out", err);
+}
+END_TEST
+
+START_TEST(documents_follow_the_same_rules)
+{
+    struct sft_dataset_config c = config(
+        SFT_TEXT_DOCUMENTS, 4,
+        put("d.jsonl", "{\"text\": \"one two three four five six seven\"}\n{\"text\": \"\"}\n"
+                       "{\"text\": \"a b\"}\n"),
+        NULL);
+    c.too_long = SFT_LONG_SKIP;
+    c.untrainable = SFT_UNTRAINABLE_SKIP;
+    struct sf_ids want = encode("a b", false);
+    assert_ok(sft_dataset_open(&data, &c, &err), err);
+    ck_assert_int_eq(data.rows, 1);
+    ck_assert_int_eq(data.long_rows, 1);
+    ck_assert_int_eq(data.untrainable_rows, 1);
+    ck_assert_int_eq(data.tokens, want.count);
+    ck_assert_mem_eq(data.id, want.id, (size_t)want.count * sizeof *want.id);
+    sf_ids_free(&want);
+}
+END_TEST
+
 START_TEST(bad_files_are_refused)
 {
     struct sft_dataset_config c = config(SFT_TEXT_BLOCKS, 4, put("x.txt", "good \xc3("), NULL);
@@ -211,6 +296,8 @@ static Suite *make_suite(void)
     tcase_add_test(tc, documents_are_rows_of_their_own);
     tcase_add_test(tc, ids_are_taken_as_they_are);
     tcase_add_loop_test(tc, bad_lines_are_refused, 0, sizeof bad / sizeof bad[0]);
+    tcase_add_test(tc, rows_that_do_not_fit_are_counted_and_told);
+    tcase_add_test(tc, documents_follow_the_same_rules);
     tcase_add_test(tc, bad_files_are_refused);
     suite_add_tcase(suite, tc);
     return suite;

@@ -5,6 +5,25 @@
 #include "libformat/base/mem.h"
 #include "train/data/dataset_rows.h"
 
+bool sft_too_long_from_name(enum sft_too_long *out, const char *name)
+{
+    static const char *const names[] = {"default", "truncate", "skip", "error"};
+    for (int i = 0; i < 4; i++) {
+        if (strcmp(names[i], name) == 0) {
+            *out = (enum sft_too_long)i;
+            return true;
+        }
+    }
+    return false;
+}
+
+bool sft_untrainable_from_name(enum sft_untrainable *out, const char *name)
+{
+    bool skip = strcmp(name, "skip") == 0;
+    *out = skip ? SFT_UNTRAINABLE_SKIP : SFT_UNTRAINABLE_ERROR;
+    return skip || strcmp(name, "error") == 0;
+}
+
 /* Text of mode BLOCKS: equal rows, the tail left out. */
 static int cut_blocks(struct sft_dataset *out, struct row_builder *b, struct sf_err *err)
 {
@@ -43,8 +62,9 @@ static int finish(struct sft_dataset *out, struct row_builder *b, struct sf_err 
     if (text && b->config->mode == SFT_TEXT_BLOCKS)
         code = cut_blocks(out, b, err);
     if (!code && b->length.count == 0)
-        code = sf_fail(err, SF_EINVAL, "%s%s: the dataset is empty", b->config->file[0],
-                       b->config->files > 1 ? " and the others" : "");
+        code = sf_fail(err, SF_EINVAL, "%s%s: the dataset is empty%s", b->config->file[0],
+                       b->config->files > 1 ? " and the others" : "",
+                       b->long_rows + b->untrainable_rows ? ": every row is left out" : "");
     if (code)
         return code;
     out->rows = b->length.count;
@@ -61,6 +81,8 @@ static int finish(struct sft_dataset *out, struct row_builder *b, struct sf_err 
     fill_targets(out, text ? b->id.id : b->label.id);
     out->truncated_rows = b->truncated_rows;
     out->truncated_tokens = b->truncated_tokens;
+    out->long_rows = b->long_rows;
+    out->untrainable_rows = b->untrainable_rows;
     out->id = b->id.id; /* handed over */
     b->id = (struct sf_ids){0};
     return SF_OK;

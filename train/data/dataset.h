@@ -5,8 +5,9 @@
  *
  * Text in mode BLOCKS: everything tokenized, end to end, cut into rows of `max_length` tokens; what
  * is left over at the end is not used, and counted. In mode DOCUMENTS a line, or a .txt file, is a
- * row, cut at `max_length`; what was cut is counted. So are rows of every other kind but input_ids,
- * which are taken as they are.
+ * row, as a line of every other kind is. A row that is too long is cut, left out or an error; one with
+ * nothing to train on is an error or left out. What was cut or left out is counted, and told row by
+ * row, as far as anybody would read.
  *
  * The target of a position is the next token of its row (or the next label); the last position has
  * none. Life: the caller's struct, ended by sft_dataset_free. Threads: read-only once open. */
@@ -20,6 +21,16 @@
 #include "train/data/row.h"
 
 enum sft_text_mode { SFT_TEXT_BLOCKS, SFT_TEXT_DOCUMENTS };
+enum sft_too_long {
+    SFT_LONG_DEFAULT, /* cut, but an error for input_ids, whose makers cut them as they wanted */
+    SFT_LONG_TRUNCATE,
+    SFT_LONG_SKIP,
+    SFT_LONG_ERROR
+};
+enum sft_untrainable { SFT_UNTRAINABLE_ERROR, SFT_UNTRAINABLE_SKIP };
+/* "default", "truncate", "skip", "error"; and "error", "skip". */
+bool sft_too_long_from_name(enum sft_too_long *out, const char *name);
+bool sft_untrainable_from_name(enum sft_untrainable *out, const char *name);
 
 struct sft_dataset_config {
     const char *const *file; /* [files] */
@@ -27,7 +38,14 @@ struct sft_dataset_config {
     struct sft_row_encoder encoder; /* tokenizer, chat format, what is trained */
     int64_t max_length;             /* tokens of a row, at least 2 */
     enum sft_text_mode mode;
+    enum sft_too_long too_long;
+    enum sft_untrainable untrainable;
+    /* One sentence for a row that was cut or left out, with file and line; of each sort the first
+     * SFT_NOTES_MOST. NULL: not told. */
+    void (*on_note)(void *context, const char *text);
+    void *context;
 };
+enum { SFT_NOTES_MOST = 5 };
 
 struct sft_dataset {
     int64_t rows;
@@ -38,6 +56,7 @@ struct sft_dataset {
     int64_t longest;                          /* tokens of the longest row */
     int64_t tail_tokens;                      /* BLOCKS: left over at the end */
     int64_t truncated_rows, truncated_tokens; /* rows cut, tokens cut off */
+    int64_t long_rows, untrainable_rows;      /* left out: too long, nothing to train on */
 };
 
 /* SF_EFORMAT names the file and the line or offset: not UTF-8, broken JSON, an id outside the

@@ -1,10 +1,11 @@
 #include "train/data/dataset_rows.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "libformat/base/file.h"
-#include "libformat/base/map_guard.h"
 #include "libformat/base/json.h"
+#include "libformat/base/map_guard.h"
 
 /* All rows of a dataset are of one kind: the first one's. */
 static int take_kind(struct row_builder *b, enum sft_row_kind kind, const char *path, int64_t line,
@@ -25,23 +26,75 @@ static int take_kind(struct row_builder *b, enum sft_row_kind kind, const char *
                    sft_row_kind_name(b->kind));
 }
 
+/* ---- rows that are not as they should be ---- */
+
+/* `times`: rows of this sort, this one included. */
+static void note(const struct row_builder *b, int64_t times, const char *what, int64_t tokens)
+{
+    char place[32] = "", text[640];
+    if (!b->config->on_note || times > SFT_NOTES_MOST)
+        return;
+    if (b->line)
+        snprintf(place, sizeof place, "line %lld: ", (long long)b->line);
+    snprintf(text, sizeof text, "%.400s: %sa row of %lld tokens %s%s", b->file, place,
+             (long long)tokens, what,
+             times == SFT_NOTES_MOST ? "; others like it are only counted" : "");
+    b->config->on_note(b->config->context, text);
+}
+
+/* *take: how many of `count` tokens are kept, 0 when the row is left out. */
+static int judge_length(int64_t *take, struct row_builder *b, int64_t count, struct sf_err *err)
+{
+    int64_t most = b->config->max_length;
+    enum sft_too_long wanted = b->config->too_long;
+    *take = count;
+    if (count <= most)
+        return SF_OK;
+    if (wanted == SFT_LONG_ERROR || (wanted == SFT_LONG_DEFAULT && b->kind == SFT_ROW_INPUT_IDS))
+        return sf_fail(err, SF_EFORMAT, "%lld %s, more than the maximal sequence length of %lld",
+                       (long long)count, b->kind == SFT_ROW_INPUT_IDS ? "input_ids" : "tokens",
+                       (long long)most);
+    if (wanted == SFT_LONG_SKIP) {
+        *take = 0;
+        note(b, ++b->long_rows, "is too long and left out", count);
+        return SF_OK;
+    }
+    *take = most;
+    b->truncated_tokens += count - most;
+    note(b, ++b->truncated_rows, "is too long and cut", count);
+    return SF_OK;
+}
+
+/* True when the row is left out for having nothing to train on. */
+static bool leaves_out(struct row_builder *b, int64_t tokens)
+{
+    if (b->config->untrainable == SFT_UNTRAINABLE_ERROR)
+        return false;
+    note(b, ++b->untrainable_rows, "has nothing to be trained on and is left out", tokens);
+    return true;
+}
+
 /* ---- text ---- */
 
-/* Ends a document: cuts it at max_length. */
+/* Ends a document. */
 static int end_document(struct row_builder *b, int64_t first, struct sf_err *err)
 {
-    int64_t count = b->id.count - first, most = b->config->max_length;
-    if (count > most) {
-        b->truncated_rows++;
-        b->truncated_tokens += count - most;
-        b->id.count = first + most;
-        count = most;
+    int64_t count = b->id.count - first, take;
+    int code = judge_length(&take, b, count, err);
+    if (code)
+        return code;
+    b->id.count = first + take;
+    if (take == 0 && count > 0)
+        return SF_OK;
+    if (take < 2 && leaves_out(b, count)) {
+        b->id.count = first;
+        return SF_OK;
     }
-    if (count < 2)
+    if (take < 2)
         return sf_fail(err, SF_EFORMAT,
                        "a document of %lld tokens has no token to be trained on; 2 are needed",
                        (long long)count);
-    int32_t length = (int32_t)count;
+    int32_t length = (int32_t)take;
     return sf_ids_append(&b->length, &length, 1, err);
 }
 
@@ -76,33 +129,19 @@ static int add_text(struct row_builder *b, const char *text, uint64_t bytes, str
 
 /* ---- rows with labels ---- */
 
-/* How many tokens of b->tokens are taken. Rows of input_ids are never cut. */
-static int cut(int64_t *out, struct row_builder *b, struct sf_err *err)
-{
-    int64_t count = b->tokens.id.count, most = b->config->max_length;
-    *out = count < most ? count : most;
-    if (count <= most)
-        return SF_OK;
-    if (b->kind == SFT_ROW_INPUT_IDS)
-        return sf_fail(err, SF_EFORMAT,
-                       "%lld input_ids, more than the maximal sequence length of %lld",
-                       (long long)count, (long long)most);
-    b->truncated_rows++;
-    b->truncated_tokens += count - most;
-    return SF_OK;
-}
-
 static int add_labelled(struct row_builder *b, const struct sf_json *row, struct sf_err *err)
 {
     const struct sft_row_tokens *t = &b->tokens;
     int64_t count = 0, trained = 0;
     int code = sft_row_encode(&b->tokens, &b->config->encoder, row, err);
     if (!code)
-        code = cut(&count, b, err);
-    if (code)
+        code = judge_length(&count, b, t->id.count, err);
+    if (code || (count == 0 && t->id.count > 0))
         return code;
     for (int64_t i = 1; i < count; i++)
         trained += t->label.id[i] != SFT_NO_TARGET;
+    if (trained == 0 && leaves_out(b, t->id.count))
+        return SF_OK;
     if (trained == 0)
         return sf_fail(err, SF_EFORMAT,
                        "a row of %lld tokens without any to be trained on (the first one has "
@@ -166,6 +205,7 @@ static int add_lines(struct row_builder *b, const struct sf_mapping *file, const
     for (; at < end; line++) {
         const char *stop = memchr(at, '\n', (size_t)(end - at));
         stop = stop ? stop : end;
+        b->line = line;
         int code = add_line(b, at, (uint64_t)(stop - at), path, line, err);
         if (code)
             return sf_err_prefix(err, "line %lld", (long long)line);
@@ -199,6 +239,8 @@ int rows_add_file(struct row_builder *b, const char *path, struct sf_err *err)
     int code = sf_map_file(&file, path, err); /* its message names the path */
     if (code)
         return code;
+    b->file = path;
+    b->line = 0;
     code = add_mapped(b, &file, path, err);
     if (code)
         sf_err_prefix(err, "%s", path);

@@ -12,7 +12,9 @@ struct row_builder {
     const char *kind_file;           /* where the kind was first seen; NULL: no row yet */
     int64_t kind_line;               /* 0: a .txt file */
     struct sf_ids id, label, length; /* label: not for text; length: one per row */
-    int64_t truncated_rows, truncated_tokens;
+    int64_t truncated_rows, truncated_tokens, long_rows, untrainable_rows;
+    const char *file; /* being read, and the line in hand; 0: a .txt file */
+    int64_t line;
 };
 
 /* Adds one file, by the ending of its name. Messages name the file. */
