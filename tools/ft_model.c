@@ -4,8 +4,10 @@
 #include <string.h>
 
 #include "kernels/ops.h"
+#include "libformat/base/mem.h"
 #include "libformat/container/container_check.h"
 #include "libformat/hf/hf_config.h"
+#include "train/row_order.h"
 
 /* ---- the container ---- */
 
@@ -158,6 +160,35 @@ int ft_model_data(struct sft_dataset *out, const struct ft_model *model,
                                         .untrainable = options->untrainable,
                                         .on_note = tell_row};
     return sft_dataset_open(out, &config, err);
+}
+
+/* No epoch shuffles like this one: what is held out tells nothing of the order of training. */
+static const uint64_t SPLIT_EPOCH = UINT64_MAX;
+
+static int split_data(struct sft_dataset *data, struct sft_dataset *eval,
+                      const struct ft_options *o, struct sf_err *err)
+{
+    void *order;
+    int64_t rows = (int64_t)((double)data->rows * o->eval_split + 0.5);
+    int code =
+        sf_alloc_for(&order, (uint64_t)data->rows * sizeof(int64_t), "the order of rows", err);
+    if (code)
+        return code;
+    sft_row_order_shuffle(order, data->rows, (uint64_t)o->seed, SPLIT_EPOCH);
+    code = sft_dataset_split(eval, data, order, rows, err);
+    sf_free(order);
+    return code ? sf_err_prefix(err, "--eval-split %g", o->eval_split) : SF_OK;
+}
+
+int ft_model_all_data(struct sft_dataset *data, struct sft_dataset *eval, bool *evaluating,
+                      const struct ft_model *model, const struct ft_options *options,
+                      struct sf_err *err)
+{
+    *evaluating = options->eval_data.count > 0 || options->eval_split > 0;
+    int code = ft_model_data(data, model, options, &options->data, err);
+    if (!code && options->eval_data.count)
+        return ft_model_data(eval, model, options, &options->eval_data, err);
+    return code || !*evaluating ? code : split_data(data, eval, options, err);
 }
 
 /* ---- the adapter ---- */

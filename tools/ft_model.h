@@ -40,6 +40,10 @@ struct sft_row_encoder ft_row_encoder(const struct ft_model *model,
 int ft_model_data(struct sft_dataset *out, const struct ft_model *model,
                   const struct ft_options *options, const struct tool_list *files,
                   struct sf_err *err);
+/* --data, and what is held out of it (--eval-split) or beside it (--eval-data): *evaluating. */
+int ft_model_all_data(struct sft_dataset *data, struct sft_dataset *eval, bool *evaluating,
+                      const struct ft_model *model, const struct ft_options *options,
+                      struct sf_err *err);
 /* Lists the modules of a new adapter, or of --init-adapter or --adapter. */
 int ft_model_lora(struct ft_model *model, const struct ft_options *options, bool training,
                   struct sf_err *err);

@@ -102,6 +102,9 @@ static int list_options(struct tool_option out[MOST_OPTIONS], struct ft_options 
           "messages "
           "or conversations; more files may follow"}},
         {P | T, {"eval-data", 0, TOOL_LIST, &o->eval_data, "FILE", "held-out data; repeatable"}},
+        {P | T,
+         {"eval-split", 0, TOOL_DOUBLE, &o->eval_split, "X",
+          "hold out this part of the data's rows, chosen by --seed (0: none)"}},
         {P | T, {"output-dir", 0, TOOL_STRING, &o->output_dir, "DIR", "for the adapter (needed)"}},
         {P | T,
          {"overwrite-output-dir", 0, TOOL_FLAG, &o->overwrite_output_dir, NULL,
@@ -330,6 +333,11 @@ static int read_names(struct ft_options *o)
     if (!sft_untrainable_from_name(&o->untrainable, o->untrainable_name))
         return tool_usage(FT_PROGRAM, "--untrainable is error or skip, not \"%s\"",
                           o->untrainable_name);
+    if (!(o->eval_split >= 0 && o->eval_split < 1))
+        return tool_usage(FT_PROGRAM, "--eval-split is a part from 0 to below 1, not %g",
+                          o->eval_split);
+    if (o->eval_split > 0 && o->eval_data.count)
+        return tool_usage(FT_PROGRAM, "--eval-split and --eval-data: give one of them");
     enum sf_chat_format format;
     if (o->chat_format && !sf_chat_format_from_name(&format, o->chat_format))
         return tool_usage(FT_PROGRAM, "--chat-format is llama4, llama4-trimmed or none, not \"%s\"",

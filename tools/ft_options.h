@@ -30,6 +30,7 @@ struct ft_options {
     double temperature, top_p;
     /* data */
     struct tool_list data, eval_data;
+    double eval_split; /* part of the rows that is held out; 0: none */
     const char *text_mode_name;
     enum sft_text_mode text_mode;
     const char *too_long_name, *untrainable_name;

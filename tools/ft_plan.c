@@ -172,20 +172,23 @@ static int make(struct ft_model *m, const struct ft_options *o, struct sft_datas
                 struct sft_dataset *eval, ft_plan_show *show, void *context, struct sf_err *err)
 {
     struct sft_dataset full = {0};
+    bool evaluating = false;
     int code = ft_model_open(m, o, err);
     if (!code)
         code = ft_model_lora(m, o, true, err);
     if (!code)
-        code = o->data.count ? ft_model_data(data, m, o, &o->data, err)
+        code = o->data.count ? ft_model_all_data(data, eval, &evaluating, m, o, err)
                              : stand_in(&full, &m->arena, o, err);
-    if (!code && o->eval_data.count)
+    if (!code && !o->data.count && o->eval_data.count) {
+        evaluating = true;
         code = ft_model_data(eval, m, o, &o->eval_data, err);
+    }
     if (code)
         return code;
     struct sft_trainer *trainer;
     struct ft_fit fit;
     struct sft_trainer_config config =
-        ft_trainer_config(m, o, o->data.count ? data : &full, o->eval_data.count ? eval : NULL);
+        ft_trainer_config(m, o, o->data.count ? data : &full, evaluating ? eval : NULL);
     code = ft_fit_measure(&fit, m, o, err);
     if (!code)
         code = ft_fit_trainer(&trainer, &fit, &config, err);

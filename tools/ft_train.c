@@ -323,14 +323,12 @@ static int plan_and_run(struct ft_model *m, const struct ft_options *o,
 static int train(struct ft_model *m, const struct ft_options *o, struct sf_err *err)
 {
     struct sft_dataset data = {0}, eval = {0};
-    bool evaluating = o->eval_data.count > 0;
+    bool evaluating = false;
     int code = ft_model_open(m, o, err);
     if (!code)
         code = ft_model_lora(m, o, true, err);
     if (!code)
-        code = ft_model_data(&data, m, o, &o->data, err);
-    if (!code && evaluating)
-        code = ft_model_data(&eval, m, o, &o->eval_data, err);
+        code = ft_model_all_data(&data, &eval, &evaluating, m, o, err);
     if (!code) {
         ft_describe_data("data", &data);
         if (evaluating)

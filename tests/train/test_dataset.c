@@ -238,6 +238,38 @@ START_TEST(rows_that_do_not_fit_are_counted_and_told)
 }
 END_TEST
 
+START_TEST(a_split_moves_rows_and_nothing_else)
+{
+    struct sft_dataset_config c = config(SFT_TEXT_DOCUMENTS, 4, uneven(), NULL);
+    struct sft_dataset all, held;
+    const int64_t order[] = {6, 0, 3, 1, 2};
+    c.too_long = SFT_LONG_TRUNCATE;
+    c.untrainable = SFT_UNTRAINABLE_SKIP;
+    assert_ok(sft_dataset_open(&data, &c, &err), err);
+    assert_ok(sft_dataset_open(&all, &c, &err), err);
+    assert_ok(sft_dataset_split(&held, &data, order, 3, &err), err);
+    ck_assert_int_eq(held.rows, 3);
+    ck_assert_int_eq(data.rows, all.rows - 3);
+    ck_assert_int_eq(held.tokens + data.tokens, all.tokens);
+    ck_assert_int_eq(held.targets + data.targets, all.targets);
+    int64_t at[2] = {0, 0};
+    for (int64_t row = 0; row < all.rows; row++) {
+        bool is_held = row == 0 || row == 3 || row == 6;
+        const struct sft_dataset *d = is_held ? &held : &data;
+        int64_t mine = at[is_held]++, length = sft_dataset_length(&all, row);
+        ck_assert_int_eq(sft_dataset_length(d, mine), length);
+        ck_assert_mem_eq(d->id + d->start[mine], all.id + all.start[row], (size_t)length * 4);
+        ck_assert_mem_eq(d->target + d->start[mine], all.target + all.start[row],
+                         (size_t)length * 4);
+    }
+    sft_dataset_free(&held);
+    assert_fails(sft_dataset_split(&held, &data, order, 0, &err), SF_EINVAL, "0 of 6 rows", err);
+    assert_fails(sft_dataset_split(&held, &data, order, 6, &err), SF_EINVAL, "6 of 6 rows", err);
+    ck_assert_int_eq(data.rows, 6);
+    sft_dataset_free(&all);
+}
+END_TEST
+
 START_TEST(documents_follow_the_same_rules)
 {
     struct sft_dataset_config c = config(
@@ -297,6 +329,7 @@ static Suite *make_suite(void)
     tcase_add_test(tc, ids_are_taken_as_they_are);
     tcase_add_loop_test(tc, bad_lines_are_refused, 0, sizeof bad / sizeof bad[0]);
     tcase_add_test(tc, rows_that_do_not_fit_are_counted_and_told);
+    tcase_add_test(tc, a_split_moves_rows_and_nothing_else);
     tcase_add_test(tc, documents_follow_the_same_rules);
     tcase_add_test(tc, bad_files_are_refused);
     suite_add_tcase(suite, tc);

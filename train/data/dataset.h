@@ -64,6 +64,10 @@ struct sft_dataset {
 int sft_dataset_open(struct sft_dataset *out, const struct sft_dataset_config *config,
                      struct sf_err *err);
 void sft_dataset_free(struct sft_dataset *dataset); /* a zeroed one is welcome */
+/* Moves rows order[0..rows) into a dataset of their own; the others, and those, stay in their order.
+ * Both are copies: for a moment there is room for all tokens twice. SF_EINVAL: none, or all. */
+int sft_dataset_split(struct sft_dataset *held_out, struct sft_dataset *data, const int64_t *order,
+                      int64_t rows, struct sf_err *err);
 
 static inline int64_t sft_dataset_length(const struct sft_dataset *dataset, int64_t row)
 {
