@@ -392,7 +392,7 @@ START_TEST(test_layout_refuses_orders)
     struct sf_extent same[] = {{.kind = SF_EXTENT_DENSE, .layer = 3, .expert = -1},
                                {.kind = SF_EXTENT_DENSE, .layer = 3, .expert = -1}};
     assert_fails(sf_layout_finish(layout_of(same, 2), &err), SF_EINVAL,
-                 "t0 and t1 are both layer 3 expert_gate", err);
+                 "t0 and t1 are both layer 3 experts' gate_up", err);
     struct sf_layout *empty = layout_of(same, 1);
     ck_assert_int_eq(sf_layout_extent(empty, SF_EXTENT_HEAD, -1, -1, &err), 1);
     assert_fails(sf_layout_finish(empty, &err), SF_EINVAL, "extent 1 holds no tensor", err);
