@@ -4,7 +4,7 @@
 #include "train/backend.h"
 
 /* Time is not judged here; that there is a figure is. */
-START_TEST(there_is_a_rate_and_nothing_is_kept)
+START_TEST(a_product_has_a_rate)
 {
     struct sft_backend *backend;
     struct sf_err err = {0};
@@ -22,7 +22,7 @@ static Suite *matmul_rate_suite(void)
 {
     Suite *suite = suite_create("matmul_rate");
     TCase *tc = tcase_create("rate");
-    tcase_add_test(tc, there_is_a_rate_and_nothing_is_kept);
+    tcase_add_test(tc, a_product_has_a_rate);
     suite_add_tcase(suite, tc);
     return suite;
 }
