@@ -67,7 +67,7 @@ static void apply_group(struct sf_host_memory *out, struct sf_arena *arena,
         return;
     uint64_t bytes = strtoull(limit, NULL, 10), taken = strtoull(used, NULL, 10);
     uint64_t cache = stat ? number_of(stat, version->cache) : 0;
-    if (bytes >= out->total_bytes && out->total_bytes) /* version 1 says "none" by a huge number */
+    if (bytes >= out->total_bytes) /* version 1 says "none" by a huge number */
         return;
     taken -= cache < taken ? cache : taken;
     uint64_t left = taken < bytes ? bytes - taken : 0;
@@ -122,7 +122,9 @@ void sf_host_memory_at(struct sf_host_memory *out, const char *proc, const char 
         out->total_bytes = number_of(machine, "MemTotal:") << 10;
         out->available_bytes = number_of(machine, "MemAvailable:") << 10;
     }
-    for (int v = 0; groups && v < 2; v++) {
+    if (out->total_bytes == 0 || out->available_bytes == 0)
+        *out = (struct sf_host_memory){0}; /* a group's limit says little without them */
+    for (int v = 0; groups && out->total_bytes && v < 2; v++) {
         char *path = path_of(&arena, groups, versions[v].controller);
         if (path)
             apply_groups(out, &arena, &versions[v], cgroups, path);

@@ -8,9 +8,8 @@
 
 #include <stdint.h>
 
-struct sf_host_memory {
-    uint64_t
-        total_bytes; /* of the machine, or of the tightest cgroup if that is less; 0: unknown */
+struct sf_host_memory {       /* all 0: unknown */
+    uint64_t total_bytes;     /* of the machine, or of the tightest cgroup if that is less */
     uint64_t available_bytes; /* of it, page cache included */
     uint64_t cgroup_bytes;    /* the tightest cgroup's limit; 0: there is none */
 };

@@ -76,6 +76,21 @@ START_TEST(version_1_and_a_path_that_is_the_hosts)
 }
 END_TEST
 
+/* "No limit" of version 1 is a huge number, which only the machine's own size tells from a limit. */
+START_TEST(groups_without_the_machine_say_nothing)
+{
+    put("host_memory/d/proc/self/cgroup", "4:memory:/\n");
+    put("host_memory/d/cgroup/memory/memory.limit_in_bytes", "9223372036854771712\n");
+    put("host_memory/d/cgroup/memory/memory.usage_in_bytes", "600000\n");
+    struct sf_host_memory m = look("host_memory/d");
+    ck_assert_uint_eq(m.total_bytes, 0);
+    ck_assert_uint_eq(m.cgroup_bytes, 0);
+    put("host_memory/d/proc/meminfo", "MemTotal:       1000 kB\n"); /* of an old kernel */
+    m = look("host_memory/d");
+    ck_assert_uint_eq(m.total_bytes, 0);
+}
+END_TEST
+
 START_TEST(nothing_is_known_and_here_something_is)
 {
     struct sf_host_memory m = look("host_memory/none");
@@ -93,6 +108,7 @@ static Suite *host_memory_suite(void)
     tcase_add_test(tc, a_machine_without_cgroups);
     tcase_add_test(tc, the_tightest_group_of_version_2_counts_without_its_cache);
     tcase_add_test(tc, version_1_and_a_path_that_is_the_hosts);
+    tcase_add_test(tc, groups_without_the_machine_say_nothing);
     tcase_add_test(tc, nothing_is_known_and_here_something_is);
     suite_add_tcase(suite, tc);
     return suite;

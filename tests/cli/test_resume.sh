@@ -79,7 +79,13 @@ chain() {
     echo "SIG$signal: $stopped times stopped, $going of $n sessions went on from a checkpoint"
 }
 
-"$ft" $run --output-dir whole >out 2>err || fail "the whole run: $(cat err)"
+"$ft" $run --output-dir whole >out 2>err || {
+    [ "$device" = cuda ] && grep -Eq 'no NVIDIA driver|no CUDA device' err && {
+        echo "skipped: $(cat err)"
+        exit 77
+    }
+    fail "the whole run: $(cat err)"
+}
 "$ft" $run --output-dir whole8 --optim adamw_8bit >out 2>err || fail "the whole run: $(cat err)"
 cp -r whole finished
 "$ft" $run --output-dir finished --resume >out 2>err || fail "a finished run: $(cat err)"
