@@ -89,7 +89,7 @@ static int evaluate(struct ft_model *m, const struct ft_options *o, struct sft_d
         code = ft_model_data(data, m, o, &o->data, err);
     if (code)
         return code;
-    ft_describe_data("data", data);
+    ft_describe_data("data", data, o->max_seq_length);
     code = ft_model_load(m, o, err);
     tool_catch_signals();
     if (!code)

@@ -7,6 +7,7 @@
 #include "libformat/base/mem.h"
 #include "libformat/container/container_check.h"
 #include "libformat/hf/hf_config.h"
+#include "train/data/packing.h"
 #include "train/row_order.h"
 
 /* ---- the container ---- */
@@ -187,8 +188,14 @@ int ft_model_all_data(struct sft_dataset *data, struct sft_dataset *eval, bool *
     *evaluating = options->eval_data.count > 0 || options->eval_split > 0;
     int code = ft_model_data(data, model, options, &options->data, err);
     if (!code && options->eval_data.count)
-        return ft_model_data(eval, model, options, &options->eval_data, err);
-    return code || !*evaluating ? code : split_data(data, eval, options, err);
+        code = ft_model_data(eval, model, options, &options->eval_data, err);
+    else if (!code && *evaluating)
+        code = split_data(data, eval, options, err);
+    if (!code && options->packing)
+        code = sft_packing_apply(data, options->max_seq_length, err);
+    if (!code && options->packing && *evaluating)
+        code = sft_packing_apply(eval, options->max_seq_length, err);
+    return code;
 }
 
 /* ---- the adapter ---- */

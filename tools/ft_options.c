@@ -159,6 +159,9 @@ static int list_options(struct tool_option out[MOST_OPTIONS], struct ft_options 
         {P | T | E,
          {"text-mode", 0, TOOL_STRING, &o->text_mode_name, "MODE",
           "blocks: all text end to end, cut; documents: a row each (blocks)"}},
+        {P | T,
+         {"packing", 0, TOOL_FLAG, &o->packing, NULL,
+          "put short rows together into rows of up to --max-seq-length, each apart in attention"}},
         {P | T | E,
          {"too-long", 0, TOOL_STRING, &o->too_long_name, "WHAT",
           "rows above --max-seq-length: truncate, skip or error (truncate, but error for "

@@ -33,6 +33,7 @@ struct ft_options {
     double eval_split; /* part of the rows that is held out; 0: none */
     const char *text_mode_name;
     enum sft_text_mode text_mode;
+    bool packing;
     const char *too_long_name, *untrainable_name;
     enum sft_too_long too_long;
     enum sft_untrainable untrainable;

@@ -8,6 +8,7 @@
 #include "tools/ft_fit.h"
 #include "tools/ft_verbs.h"
 #include "tools/run_report.h"
+#include "train/data/packing.h"
 #include "train/matmul_rate.h"
 
 /* ---- what it says while it runs ---- */
@@ -86,10 +87,13 @@ static void on_eval(void *context, const struct sft_metrics_eval *row, int64_t s
         p->started = tool_now(); /* time left is of steps */
 }
 
-void ft_describe_data(const char *what, const struct sft_dataset *data)
+void ft_describe_data(const char *what, const struct sft_dataset *data, int64_t most)
 {
     fprintf(stderr, "%s: %lld rows of up to %lld tokens, %lld tokens", what, (long long)data->rows,
             (long long)data->longest, (long long)data->tokens);
+    if (data->first)
+        fprintf(stderr, ", packed from %lld documents, %.1f %% full", (long long)data->documents,
+                100 * sft_packing_efficiency(data, most));
     if (data->tail_tokens)
         fprintf(stderr, "; %lld more at the end make no row and are left out",
                 (long long)data->tail_tokens);
@@ -330,9 +334,9 @@ static int train(struct ft_model *m, const struct ft_options *o, struct sf_err *
     if (!code)
         code = ft_model_all_data(&data, &eval, &evaluating, m, o, err);
     if (!code) {
-        ft_describe_data("data", &data);
+        ft_describe_data("data", &data, o->max_seq_length);
         if (evaluating)
-            ft_describe_data("held-out data", &eval);
+            ft_describe_data("held-out data", &eval, o->max_seq_length);
         code = plan_and_run(m, o, &data, evaluating ? &eval : NULL, err);
     }
     sft_dataset_free(&data);

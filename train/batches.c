@@ -9,42 +9,67 @@
 _Static_assert((int)SFT_NO_TARGET == (int)SK_IGNORE_INDEX,
                "data and kernels ignore the same target");
 
-/* Tokens of the `documents` longest rows: what no micro-batch exceeds. *ragged: lengths differ. */
-static int most_tokens(int64_t *out, bool *ragged, const struct sft_dataset *data,
-                       int64_t documents, struct sf_err *err)
+typedef int64_t measure_fn(const struct sft_dataset *data, int64_t row);
+
+/* The `rows` largest measures together: what no micro-batch exceeds. None is above `largest`;
+ * *equal: all rows are of that size. */
+static int sum_of_largest(int64_t *out, bool *equal, const struct sft_dataset *data,
+                          measure_fn *measure, int64_t largest, int64_t rows, struct sf_err *err)
 {
     void *memory;
-    int code = sf_alloc_for(&memory, ((uint64_t)data->longest + 1) * sizeof(int64_t),
+    int code = sf_alloc_for(&memory, ((uint64_t)largest + 1) * sizeof(int64_t),
                             "a count of row lengths", err);
     if (code)
         return code;
-    int64_t *count = memory, left = documents;
+    int64_t *count = memory, left = rows;
     for (int64_t row = 0; row < data->rows; row++)
-        count[sft_dataset_length(data, row)]++;
-    *ragged = count[data->longest] != data->rows;
+        count[measure(data, row)]++;
+    *equal = count[largest] == data->rows;
     *out = 0;
-    for (int64_t length = data->longest; length > 0 && left > 0; length--) {
-        int64_t taken = count[length] < left ? count[length] : left;
-        *out += taken * length;
+    for (int64_t size = largest; size > 0 && left > 0; size--) {
+        int64_t taken = count[size] < left ? count[size] : left;
+        *out += taken * size;
         left -= taken;
     }
     sf_free(memory);
     return SF_OK;
 }
 
-int sft_batch_form_of(struct sft_batch_form *out, const struct sft_dataset *data, int64_t documents,
+/* The largest of a packed dataset's documents, and the most that a row has. */
+static int measure_documents(struct sft_batch_form *out, const struct sft_dataset *data,
+                             struct sf_err *err)
+{
+    int64_t most = 0;
+    bool equal;
+    out->longest = 0;
+    for (int64_t d = 0; d < data->documents; d++)
+        if (data->document[d + 1] - data->document[d] > out->longest)
+            out->longest = data->document[d + 1] - data->document[d];
+    for (int64_t row = 0; row < data->rows; row++)
+        if (sft_dataset_documents(data, row) > most)
+            most = sft_dataset_documents(data, row);
+    return sum_of_largest(&out->documents, &equal, data, sft_dataset_documents, most, out->rows,
+                          err);
+}
+
+int sft_batch_form_of(struct sft_batch_form *out, const struct sft_dataset *data, int64_t rows,
                       struct sf_err *err)
 {
-    if (documents < 1)
-        return sf_fail(err, SF_EINVAL, "a micro-batch of %lld rows", (long long)documents);
-    *out = (struct sft_batch_form){.documents = documents, .longest = data->longest};
-    if (documents > data->rows)
-        out->documents = data->rows;
-    int code = most_tokens(&out->tokens, &out->ragged, data, out->documents, err);
-    if (!code && out->tokens > INT32_MAX)
-        code = sf_fail(err, SF_EINVAL, "a micro-batch of %lld rows has up to %lld tokens, too many",
-                       (long long)documents, (long long)out->tokens);
-    return code;
+    bool equal;
+    if (rows < 1)
+        return sf_fail(err, SF_EINVAL, "a micro-batch of %lld rows", (long long)rows);
+    *out = (struct sft_batch_form){.rows = rows < data->rows ? rows : data->rows,
+                                   .longest = data->longest};
+    out->documents = out->rows;
+    int code = sum_of_largest(&out->tokens, &equal, data, sft_dataset_length, data->longest,
+                              out->rows, err);
+    if (code)
+        return code;
+    out->ragged = !equal;
+    if (out->tokens > INT32_MAX)
+        return sf_fail(err, SF_EINVAL, "a micro-batch of %lld rows has up to %lld tokens, too many",
+                       (long long)rows, (long long)out->tokens);
+    return data->first ? measure_documents(out, data, err) : SF_OK;
 }
 
 int64_t sft_batch_form_programs(struct sft_program program[SFT_FORM_PROGRAMS],
@@ -66,7 +91,7 @@ int64_t sft_batch_form_programs(struct sft_program program[SFT_FORM_PROGRAMS],
 int sft_batches_open(struct sft_batches *out, const struct sft_dataset *data,
                      const struct sft_batch_form *form, int64_t slots, struct sf_err *err)
 {
-    void *list = NULL, *memory = NULL;
+    void *list = NULL, *memory = NULL, *origin = NULL;
     uint64_t each = (uint64_t)(2 * form->tokens + form->documents + 1), total;
     *out = (struct sft_batches){.data = data, .form = *form, .slots = slots};
     if (!sf_mul(&total, each * sizeof *out->memory, (uint64_t)slots))
@@ -74,8 +99,12 @@ int sft_batches_open(struct sft_batches *out, const struct sft_dataset *data,
     int code = sf_alloc_for(&list, (uint64_t)slots * sizeof *out->batch, "micro-batches", err);
     if (!code)
         code = sf_alloc_for(&memory, total, "micro-batches", err);
+    if (!code) /* fewer bytes than the product above */
+        code = sf_alloc_for(&origin, (uint64_t)slots * (uint64_t)form->documents * sizeof(int64_t),
+                            "micro-batches", err);
     out->batch = list;
     out->memory = memory;
+    out->origin = origin;
     for (int64_t i = 0; !code && i < slots; i++) {
         int32_t *at = out->memory + (uint64_t)i * each;
         out->batch[i] = (struct sft_batch){
@@ -90,7 +119,25 @@ void sft_batches_free(struct sft_batches *batches)
 {
     sf_free(batches->batch);
     sf_free(batches->memory);
+    sf_free(batches->origin);
     *batches = (struct sft_batches){0};
+}
+
+/* Where the documents of a row begin that lies at `at`; returns how many they are. */
+static int64_t fill_borders(int32_t *document, int64_t *origin, const struct sft_dataset *data,
+                            int64_t row, int32_t at)
+{
+    if (!data->first) {
+        document[0] = at;
+        origin[0] = row;
+        return 1;
+    }
+    int64_t count = sft_dataset_documents(data, row), first = data->first[row];
+    for (int64_t d = 0; d < count; d++) {
+        document[d] = at + (int32_t)(data->document[first + d] - data->start[row]);
+        origin[d] = data->origin[first + d];
+    }
+    return count;
 }
 
 void sft_batches_fill(struct sft_batches *batches, int64_t slot, const int64_t *order,
@@ -101,24 +148,26 @@ void sft_batches_fill(struct sft_batches *batches, int64_t slot, const int64_t *
     uint64_t each = (uint64_t)(2 * form->tokens + form->documents + 1);
     int32_t *ids = batches->memory + (uint64_t)slot * each;
     int32_t *targets = ids + form->tokens, *document = targets + form->tokens, at = 0;
-    assert(slot < batches->slots && count <= form->documents);
+    int64_t *origin = batches->origin + slot * form->documents, documents = 0;
+    assert(slot < batches->slots && count <= form->rows);
     for (int64_t i = 0; i < count; i++) {
         int64_t row = order ? order[first + i] : first + i, start = data->start[row];
         int32_t length = (int32_t)sft_dataset_length(data, row);
         memcpy(ids + at, data->id + start, (size_t)length * sizeof *ids);
         memcpy(targets + at, data->target + start, (size_t)length * sizeof *targets);
-        document[i] = at;
+        documents += fill_borders(document + documents, origin + documents, data, row, at);
         at += length;
     }
-    document[count] = at;
+    assert(documents <= form->documents);
+    document[documents] = at;
     batches->batch[slot].rows = at;
-    batches->batch[slot].documents = count;
+    batches->batch[slot].documents = documents;
 }
 
 int sft_evaluate(struct sft_loss *out, struct sft_step *step, struct sft_batches *batches,
                  bool (*interrupted)(void), struct sf_err *err)
 {
-    int64_t rows = batches->data->rows, most = batches->form.documents;
+    int64_t rows = batches->data->rows, most = batches->form.rows;
     *out = (struct sft_loss){0};
     for (int64_t first = 0; first < rows; first += most) {
         if (interrupted && interrupted())

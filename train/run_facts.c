@@ -11,6 +11,9 @@ static int add_data(struct sft_facts *facts, struct sf_arena *arena, const char 
     sf_hasher_add(hasher, data->start, ((uint64_t)data->rows + 1) * sizeof *data->start);
     sf_hasher_add(hasher, data->id, (uint64_t)data->tokens * sizeof *data->id);
     sf_hasher_add(hasher, data->target, (uint64_t)data->tokens * sizeof *data->target);
+    if (data->first) /* other borders are another run */
+        sf_hasher_add(hasher, data->document,
+                      ((uint64_t)data->documents + 1) * sizeof *data->document);
     struct sf_hash128 hash = sf_hasher_digest(hasher);
     sf_hasher_close(hasher);
     sft_facts_add(facts, arena, name, "%lld rows of %lld tokens, %016llx%016llx",

@@ -48,14 +48,6 @@ int sft_trainer_check_weights(const struct sft_trainer *trainer, struct sf_err *
 
 /* ---- when numbers end ---- */
 
-/* The dataset's rows that the documents of micro-batch `slot` are. */
-static const int64_t *rows_of(const struct sft_trainer *t, int64_t slot)
-{
-    const struct sft_trainer_config *c = &t->config;
-    int64_t first = t->state.step % t->epoch_steps * c->accumulation;
-    return t->order + (first + slot) * c->train_batch;
-}
-
 static int explain_batches(char text[SFT_TROUBLE_TEXT], struct sft_trouble *trouble,
                            struct sft_trainer *t, int64_t count, struct sf_err *err)
 {
@@ -68,7 +60,7 @@ static int explain_batches(char text[SFT_TROUBLE_TEXT], struct sft_trouble *trou
             return code;
         }
         if (trouble->found)
-            sft_trouble_format(text, trouble, &t->train.batch[i], rows_of(t, i));
+            sft_trouble_format(text, trouble, &t->train.batch[i], sft_batches_origin(&t->train, i));
     }
     return SF_OK;
 }

@@ -123,5 +123,8 @@ void sft_dataset_free(struct sft_dataset *dataset)
     sf_free(dataset->id);
     sf_free(dataset->target);
     sf_free(dataset->start);
+    sf_free(dataset->document);
+    sf_free(dataset->first);
+    sf_free(dataset->origin);
     *dataset = (struct sft_dataset){0};
 }

@@ -57,6 +57,11 @@ struct sft_dataset {
     int64_t tail_tokens;                      /* BLOCKS: left over at the end */
     int64_t truncated_rows, truncated_tokens; /* rows cut, tokens cut off */
     int64_t long_rows, untrainable_rows;      /* left out: too long, nothing to train on */
+    /* Packed (packing.h): a row is documents end to end. Else 0 and NULL: a row is one document. */
+    int64_t documents;
+    int64_t *document; /* [documents + 1] into id and target */
+    int64_t *first;    /* [rows + 1] into document: each row's */
+    int64_t *origin;   /* [documents]: which row it was */
 };
 
 /* SF_EFORMAT names the file and the line or offset: not UTF-8, broken JSON, an id outside the
@@ -72,6 +77,10 @@ int sft_dataset_split(struct sft_dataset *held_out, struct sft_dataset *data, co
 static inline int64_t sft_dataset_length(const struct sft_dataset *dataset, int64_t row)
 {
     return dataset->start[row + 1] - dataset->start[row];
+}
+static inline int64_t sft_dataset_documents(const struct sft_dataset *dataset, int64_t row)
+{
+    return dataset->first ? dataset->first[row + 1] - dataset->first[row] : 1;
 }
 
 #endif
