@@ -27,7 +27,7 @@ set(rows
 set(doors
     "^cjson/ <- ^libformat/base/json\\.c$"
     "^pthread\\.h$ <- ^libformat/base/(jobs|map_guard)\\.c$"
-    "^sys/mman\\.h$ <- ^(libformat/base/(file|map_guard)\\.c|spec/decoder/.*)$"
+    "^sys/mman\\.h$ <- ^(libformat/base/(file|map_guard|mem)\\.c|spec/decoder/.*)$"
     "^(zstd|zstd_errors|zdict|xxhash)\\.h$ <- ^(libformat/codec|spec/decoder)/"
     "^openssl/ <- ^libformat/hf/sha256\\.c$"
     "^sys/inotify\\.h$ <- ^libformat/base/watch\\.c$"

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "libformat/base/json.h"
+#include "libformat/base/put.h"
 
 enum { GAP = 2, STRETCHY_LEAST = 16, WIDTH_LEAST = 40 };
 
@@ -44,12 +45,12 @@ static int dangerous(const unsigned char *p, bool utf8)
     return 0;
 }
 
-/* Nearly every cell is: no byte of it needs a second look. */
+/* Nearly every cell is: no byte of it needs a second look, each is a character. */
 static bool is_plain(const char *text, uint64_t length)
 {
     unsigned char strange = 0;
     for (uint64_t i = 0; i < length; i++)
-        strange |= (unsigned char)text[i] < 0x20 || (unsigned char)text[i] >= 0x7f;
+        strange |= (unsigned char)(text[i] - 0x20) >= 0x7f - 0x20;
     return !strange;
 }
 
@@ -96,12 +97,9 @@ void columns_begin(struct columns *c, struct sf_arena *arena, const struct colum
     memcpy(c->column, column, (size_t)count * sizeof *column);
 }
 
-static bool reserve(struct columns *c)
+static bool make_room(struct columns *c, int64_t capacity)
 {
-    if (c->cells < c->capacity)
-        return true;
-    int64_t capacity = c->capacity ? c->capacity * 2 : 256;
-    const char **grown = sf_arena_array(c->arena, (uint64_t)capacity, sizeof *grown);
+    struct columns_cell *grown = sf_arena_array(c->arena, (uint64_t)capacity, sizeof *grown);
     if (!grown)
         return false;
     if (c->cells)
@@ -109,6 +107,40 @@ static bool reserve(struct columns *c)
     c->cell = grown;
     c->capacity = capacity;
     return true;
+}
+
+void columns_expect(struct columns *c, int64_t lines)
+{
+    c->failed |= !make_room(c, c->cells + lines * c->count);
+}
+
+/* Characters, not bytes: continuation bytes take no room. */
+static int width_of(const char *text)
+{
+    int n = 0;
+    for (; *text; text++)
+        n += (*text & 0xc0) != 0x80;
+    return n;
+}
+
+/* A cell of `text` itself, escaped if it must be, copied then or if it does not outlive the table. */
+static void add_cell(struct columns *c, const char *text, bool kept)
+{
+    uint64_t bytes = strlen(text);
+    bool plain = is_plain(text, bytes);
+    if (!plain)
+        text = columns_escape(c->arena, text);
+    else if (!kept)
+        text = sf_arena_strndup(c->arena, text, bytes);
+    if (c->cells == c->capacity && !c->failed)
+        c->failed = !make_room(c, 2 * c->capacity + 256);
+    if (!text)
+        c->failed = true;
+    if (c->failed)
+        return;
+    bytes = plain ? bytes : strlen(text);
+    c->cell[c->cells++] =
+        (struct columns_cell){text, (int)bytes, plain ? (int)bytes : width_of(text)};
 }
 
 void columns_cell(struct columns *c, const char *fmt, ...)
@@ -122,23 +154,29 @@ void columns_cell(struct columns *c, const char *fmt, ...)
     else
         vsnprintf(made, sizeof made, fmt, args);
     va_end(args);
-    const char *cell = reserve(c) ? columns_escape(c->arena, text) : NULL;
-    if (!cell)
-        c->failed = true;
-    else
-        c->cell[c->cells++] = cell;
+    add_cell(c, text, false);
+}
+
+void columns_kept(struct columns *c, const char *text)
+{
+    add_cell(c, text, true);
+}
+
+void columns_percent(struct columns *c, double fraction)
+{
+    char text[SF_DECIMAL_TEXT + 8], *at = text;
+    if (!(fraction < 1e9)) { /* no thousandths to speak of */
+        columns_cell(c, "%.3f %%", 100 * fraction);
+        return;
+    }
+    int64_t thousandths = (int64_t)(1e5 * fraction + 0.5), rest = thousandths % 1000;
+    at = stpcpy(sf_put_decimal(at, thousandths / 1000), ".");
+    at = stpcpy(at, rest < 10 ? "00" : rest < 100 ? "0" : "");
+    strcpy(sf_put_decimal(at, rest), " %");
+    add_cell(c, text, false);
 }
 
 /* ---- printing ---- */
-
-/* Characters, not bytes: continuation bytes take no room. */
-static int width_of(const char *text)
-{
-    int n = 0;
-    for (; *text; text++)
-        n += (*text & 0xc0) != 0x80;
-    return n;
-}
 
 static int total_width(const struct columns *c, const int *width)
 {
@@ -169,67 +207,97 @@ static void fit(const struct columns *c, int *width, int room)
     }
 }
 
-/* Tables have ten thousands of cells: no format string for each. */
-static void put_spaces(FILE *out, int count)
+/* A line is put together here: tables have ten thousands of cells, and a call of stdio for each
+ * would be most of the work. What is too long goes out as it is. */
+struct line {
+    FILE *out;
+    size_t used;
+    char text[1024];
+};
+
+static void flush(struct line *line)
 {
-    static const char spaces[] = "                                                                ";
-    for (; count > 0; count -= (int)sizeof spaces - 1)
-        fwrite(spaces, 1, (size_t)count < sizeof spaces ? (size_t)count : sizeof spaces - 1, out);
+    fwrite(line->text, 1, line->used, line->out);
+    line->used = 0;
 }
 
-static void print_cell(FILE *out, const char *text, int width, bool right, bool last)
+static void put(struct line *line, const char *text, size_t bytes)
 {
-    int skip = width_of(text) - width;
+    if (bytes > sizeof line->text - line->used)
+        flush(line);
+    if (bytes > sizeof line->text) {
+        fwrite(text, 1, bytes, line->out);
+        return;
+    }
+    memcpy(line->text + line->used, text, bytes);
+    line->used += bytes;
+}
+
+static void put_spaces(struct line *line, int count)
+{
+    for (; count > 0; count--)
+        put(line, " ", 1);
+}
+
+static void put_cell(struct line *line, const struct columns_cell *cell, int width, bool right,
+                     bool last)
+{
+    const char *text = cell->text, *end = text + cell->bytes;
+    int skip = cell->width - width;
     if (skip > 0) { /* the front is cut, three dots stand for it */
         for (skip += 3; skip > 0; skip--)
             for (text++; (*text & 0xc0) == 0x80;)
                 text++;
-        fprintf(out, "...%s", text);
+        put(line, "...", 3);
+        put(line, text, (size_t)(end - text));
         return;
     }
     if (right)
-        put_spaces(out, -skip);
-    fputs(text, out);
+        put_spaces(line, -skip);
+    put(line, text, (size_t)cell->bytes);
     if (!right && !last)
-        put_spaces(out, -skip);
+        put_spaces(line, -skip);
 }
 
-static void print_line(const struct columns *c, FILE *out, int indent, const int *width,
-                       const char *const *cell)
+static void print_line(const struct columns *c, struct line *line, int indent, const int *width,
+                       const struct columns_cell *cell)
 {
     int last = c->count - 1;
     while (last > 0 && !width[last])
         last--;
-    put_spaces(out, indent);
+    put_spaces(line, indent);
     for (int k = 0, any = 0; k <= last; k++) {
         if (!width[k])
             continue;
-        put_spaces(out, any ? GAP : 0);
-        print_cell(out, cell[k], width[k], c->column[k].right, k == last);
+        put_spaces(line, any ? GAP : 0);
+        put_cell(line, &cell[k], width[k], c->column[k].right, k == last);
         any = 1;
     }
-    fputc('\n', out);
+    put(line, "\n", 1);
 }
 
 int columns_print(const struct columns *c, FILE *out, int indent, int width, struct sf_err *err)
 {
     int column_width[COLUMNS_MOST];
-    const char *title[COLUMNS_MOST];
+    struct columns_cell title[COLUMNS_MOST];
+    struct line line = {.out = out};
     if (c->failed)
         return sf_fail(err, SF_ENOMEM, "cannot allocate a table");
     assert(c->cells % c->count == 0);
     for (int k = 0; k < c->count; k++) {
-        title[k] = c->column[k].title;
-        column_width[k] = width_of(title[k]);
+        const char *text = c->column[k].title;
+        title[k] = (struct columns_cell){text, (int)strlen(text), width_of(text)};
+        column_width[k] = title[k].width;
     }
     for (int64_t i = 0; i < c->cells; i++) {
-        int w = width_of(c->cell[i]), k = (int)(i % c->count);
+        int w = c->cell[i].width, k = (int)(i % c->count);
         column_width[k] = w > column_width[k] ? w : column_width[k];
     }
     if (width > 0)
         fit(c, column_width, width - indent);
-    print_line(c, out, indent, column_width, title);
+    print_line(c, &line, indent, column_width, title);
     for (int64_t i = 0; i < c->cells; i += c->count)
-        print_line(c, out, indent, column_width, c->cell + i);
+        print_line(c, &line, indent, column_width, c->cell + i);
+    flush(&line);
     return SF_OK;
 }

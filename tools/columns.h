@@ -22,19 +22,30 @@ struct column {
     int rank;      /* 0: always shown; else left out when there is no room, highest first */
 };
 
+struct columns_cell {
+    const char *text;
+    int bytes, width; /* width: characters */
+};
+
 struct columns {
     struct sf_arena *arena;
     struct column column[COLUMNS_MOST];
     int count;
-    const char **cell; /* row by row */
+    struct columns_cell *cell; /* row by row */
     int64_t cells, capacity;
     bool failed; /* out of memory; columns_print says so */
 };
 
 void columns_begin(struct columns *c, struct sf_arena *arena, const struct column *column,
                    int count);
+/* Room for so many lines more; without it, it is made as lines come. */
+void columns_expect(struct columns *c, int64_t lines);
 /* The next cell, left to right, line by line. */
 void columns_cell(struct columns *c, const char *fmt, ...) SF_PRINTF(2, 3);
+/* The same of a text that outlives the table: copied only where it must be escaped. */
+void columns_kept(struct columns *c, const char *text);
+/* A fraction of at least 0 as "9.190 %". */
+void columns_percent(struct columns *c, double fraction);
 /* Prints titles and lines, each behind `indent` spaces. `width` 0: as wide as it takes. */
 int columns_print(const struct columns *c, FILE *out, int indent, int width, struct sf_err *err);
 

@@ -158,6 +158,7 @@ static void write_tensor(struct sf_json_writer *w, const struct sf_entry *entry)
     sf_json_write_int(w, "block", entry->block);
     sf_json_write_int(w, "nested_block", entry->nested_block);
     sf_json_write_double(w, "error", entry->relative_rms_error);
+    sf_json_write_double(w, "worst_block_error", (double)entry->worst_block_error);
     sf_json_write_int(w, "extent", entry->extent);
     sf_json_write_int(w, "bytes", (int64_t)inspect_entry_bytes(entry));
     write_planes(w, entry);

@@ -1,4 +1,5 @@
 #include <stdlib.h>
+#include <string.h>
 
 #include "libformat/base/file.h"
 #include "tools/columns.h"
@@ -18,11 +19,17 @@ static int compare_ranges(const void *a, const void *b)
 static int64_t list_planes(struct range *range, const struct sf_map *map)
 {
     int64_t n = 0, kept = 0;
+    uint64_t last[SF_PLANE_COUNT]; /* of each kind: most share theirs with the tensor before */
+    memset(last, 0xff, sizeof last);
     for (int64_t i = 0; i < sf_map_info(map)->tensors; i++) {
         const struct sf_entry *entry = sf_map_tensor(map, i);
-        for (int k = 0; k < SF_PLANE_COUNT; k++)
-            if (entry->plane[k].dtype != SF_DTYPE_NONE)
-                range[n++] = (struct range){entry->plane[k].address, entry->plane[k].bytes};
+        for (int k = 0; k < SF_PLANE_COUNT; k++) {
+            const struct sf_plane *plane = &entry->plane[k];
+            if (plane->dtype == SF_DTYPE_NONE || plane->address == last[k])
+                continue;
+            last[k] = plane->address;
+            range[n++] = (struct range){plane->address, plane->bytes};
+        }
     }
     qsort(range, (size_t)n, sizeof *range, compare_ranges);
     for (int64_t i = 0; i < n; i++)
@@ -64,9 +71,9 @@ int inspect_fill_gather(struct inspect_fill **out, struct inspect *in, struct sf
 static void add_line(struct columns *c, struct inspect *in, uint64_t offset, uint64_t bytes,
                      const char *what)
 {
-    columns_cell(c, "%s", inspect_number(in, offset));
-    columns_cell(c, "%s", inspect_number(in, bytes));
-    columns_cell(c, "%s", inspect_size(in, bytes));
+    columns_kept(c, inspect_number(in, offset));
+    columns_kept(c, inspect_number(in, bytes));
+    columns_kept(c, inspect_size(in, bytes));
     columns_cell(c, "%s", what);
 }
 
@@ -77,9 +84,9 @@ static void add_fill(struct columns *c, struct inspect *in, const struct inspect
             columns_cell(c, "-");
         return;
     }
-    columns_cell(c, "%s", inspect_number(in, (uint64_t)fill->planes));
-    columns_cell(c, "%s", inspect_number(in, (uint64_t)fill->holes));
-    columns_cell(c, "%s", inspect_number(in, fill->padding));
+    columns_kept(c, inspect_number(in, (uint64_t)fill->planes));
+    columns_kept(c, inspect_number(in, (uint64_t)fill->holes));
+    columns_kept(c, inspect_number(in, fill->padding));
 }
 
 static void add_header(struct columns *c, struct inspect *in, const char *file)

@@ -8,12 +8,15 @@
 #include "tools/columns.h"
 #include "tools/inspect_verbs.h"
 
-/* h100-80: cudaMemGetInfo on one (driver 580). The others: from error messages that people publish,
- * the least that was seen, since drivers differ by some 100 MiB. */
+/* What cudaMemGetInfo calls the card's total. h100-80: measured (driver 580). The others: the least
+ * that published error messages show, less what two decimals of GiB hide, since drivers differ by
+ * some 100 MiB: 79.14 GiB (lianqi1008/Control-GIC issue 6; 79.25 in levihsu/OOTDiffusion issue 235);
+ * an L40, of the same memory as the L40S, 44.40 GiB (QwenLM/Qwen3-VL issue 2097); 23.61 GiB
+ * (pinokiofactory/flux-webui issue 11; 23.64 in ali-vilab/VGen issue 104). */
 const struct inspect_card inspect_cards[] = {{"h100-80", 85017493504},
-                                             {"a100-80", 84975550464},
-                                             {"l40s", 47663400550},
-                                             {"4090", 25254407700},
+                                             {"a100-80", 84970559242},
+                                             {"l40s", 47668768276},
+                                             {"4090", 25345675755},
                                              {NULL, 0}};
 enum { MOST_CARDS = 17 }; /* the last for --vram-limit */
 

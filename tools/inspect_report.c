@@ -19,14 +19,19 @@ struct checking {
 static void on_damage(void *context, const struct sf_damage *damage)
 {
     struct report *r = ((struct checking *)context)->report;
+    const struct sf_map *map = r->in->map;
     char text[SF_DAMAGE_TEXT];
+    uint64_t place;
+    r->bad_extent[damage->where - sf_map_extent(map, 0)] = true;
+    for (int64_t i = 0; i < damage->entries; i++)
+        r->bad_tensor[damage->entry[i] - sf_map_tensor(map, 0)] = true;
     if (r->damages == REPORT_DAMAGE_MOST)
         return;
     sf_damage_format(text, damage);
     const char *kept = sf_arena_strdup(r->in->arena, text);
-    r->damage[r->damages++] = (struct report_damage){
-        damage->chunk, sf_map_info(r->in->map)->payload_offset + damage->address, damage->bytes,
-        kept ? kept : "?"};
+    const char *file = sf_map_place(&place, map, damage->address);
+    r->damage[r->damages++] =
+        (struct report_damage){damage->chunk, place, damage->bytes, file, kept ? kept : "?"};
 }
 
 static void on_progress(void *context, uint64_t done, uint64_t total)
@@ -41,7 +46,12 @@ static int check(struct report *report, int threads, struct sf_err *err)
                                        .on_damage = on_damage,
                                        .on_progress = on_progress,
                                        .context = &checking};
+    const struct sf_container_info *info = sf_map_info(report->in->map);
     struct sf_err found = {0};
+    report->bad_tensor = sf_arena_array(report->in->arena, (uint64_t)info->tensors, sizeof(bool));
+    report->bad_extent = sf_arena_array(report->in->arena, (uint64_t)info->extents, sizeof(bool));
+    if (!report->bad_tensor || !report->bad_extent)
+        return sf_fail(err, SF_ENOMEM, "cannot mark %lld tensors", (long long)info->tensors);
     tool_progress_begin(&checking.progress, "verifying");
     int code = sf_check_run(&report->damaged, report->in->map, &options, &found);
     tool_progress_end(&checking.progress);

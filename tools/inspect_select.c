@@ -57,58 +57,80 @@ int inspect_compare_names(const char *a, const char *b)
     return (unsigned char)*a - (unsigned char)*b;
 }
 
-static uint64_t address_of(const struct sf_entry *entry)
-{
-    return entry->plane[SF_PLANE_CODES].address;
-}
+/* Sorted by rank, then by address; names by themselves. */
+struct sortable {
+    const struct sf_entry *entry;
+    uint64_t rank, address;
+};
 
-static int by_address(const void *a, const void *b)
+static int by_rank(const void *a, const void *b)
 {
-    uint64_t x = address_of(*(const struct sf_entry *const *)a),
-             y = address_of(*(const struct sf_entry *const *)b);
-    return x < y ? -1 : x > y;
+    const struct sortable *x = *(const struct sortable *const *)a,
+                          *y = *(const struct sortable *const *)b;
+    if (x->rank != y->rank)
+        return x->rank < y->rank ? -1 : 1;
+    return x->address < y->address ? -1 : x->address > y->address;
 }
 
 static int by_name(const void *a, const void *b)
 {
-    const struct sf_entry *x = *(const struct sf_entry *const *)a,
-                          *y = *(const struct sf_entry *const *)b;
+    const struct sf_entry *x = (*(const struct sortable *const *)a)->entry,
+                          *y = (*(const struct sortable *const *)b)->entry;
     int order = inspect_compare_names(x->name, y->name);
     return order ? order : strcmp(x->name, y->name);
 }
 
-static int by_size(const void *a, const void *b)
+static uint64_t same_rank(const struct sf_entry *entry)
 {
-    uint64_t x = inspect_entry_bytes(*(const struct sf_entry *const *)a),
-             y = inspect_entry_bytes(*(const struct sf_entry *const *)b);
-    return x > y ? -1 : x < y ? 1 : by_address(a, b);
+    (void)entry;
+    return 0;
 }
 
-static int by_error(const void *a, const void *b)
+static uint64_t largest_first(const struct sf_entry *entry)
 {
-    double x = (*(const struct sf_entry *const *)a)->relative_rms_error,
-           y = (*(const struct sf_entry *const *)b)->relative_rms_error;
-    return x > y ? -1 : x < y ? 1 : by_address(a, b);
+    return UINT64_MAX - inspect_entry_bytes(entry);
 }
 
-static int sort(struct inspect_selection *s, const char *order, struct sf_err *err)
+/* The bits of doubles that are not negative ascend as they do. */
+static uint64_t worst_first(const struct sf_entry *entry)
+{
+    uint64_t bits;
+    memcpy(&bits, &entry->relative_rms_error, sizeof bits);
+    return UINT64_MAX - bits;
+}
+
+static int sort(struct inspect_selection *s, const char *order, struct sf_arena *arena,
+                struct sf_err *err)
 {
     static const struct {
         const char *name;
+        uint64_t (*rank)(const struct sf_entry *); /* NULL: as the index has them */
         int (*compare)(const void *, const void *);
-    } orders[] = {{"address", by_address},
-                  {"name", by_name},
-                  {"size", by_size},
-                  {"error", by_error},
-                  {"role", NULL}}; /* as the index has them */
-    size_t i = 0, count = sizeof orders / sizeof orders[0];
-    while (order && i < count && strcmp(orders[i].name, order) != 0)
-        i++;
-    if (i == count)
+    } orders[] = {{"address", same_rank, by_rank},
+                  {"name", same_rank, by_name},
+                  {"size", largest_first, by_rank},
+                  {"error", worst_first, by_rank},
+                  {"role", NULL, NULL}};
+    size_t k = 0, count = sizeof orders / sizeof orders[0];
+    while (order && k < count && strcmp(orders[k].name, order) != 0)
+        k++;
+    if (k == count)
         return sf_fail(err, SF_EINVAL, "--sort is address, name, size, error or role, not \"%s\"",
                        order);
-    if (orders[i].compare && s->count > 0)
-        qsort(s->entry, (size_t)s->count, sizeof *s->entry, orders[i].compare);
+    if (!orders[k].rank || s->count == 0)
+        return SF_OK;
+    struct sortable *row = sf_arena_array(arena, (uint64_t)s->count, sizeof *row);
+    const struct sortable **sorted = sf_arena_array(arena, (uint64_t)s->count, sizeof(void *));
+    if (!row || !sorted)
+        return sf_fail(err, SF_ENOMEM, "cannot sort %lld tensors", (long long)s->count);
+    for (int64_t i = 0; i < s->count; i++) {
+        row[i] = (struct sortable){s->entry[i], orders[k].rank(s->entry[i]),
+                                   s->entry[i]->plane[SF_PLANE_CODES].address};
+        sorted[i] = &row[i];
+    }
+    qsort(sorted, (size_t)s->count, sizeof(void *), orders[k].compare);
+    for (int64_t i = 0; i < s->count; i++)
+        s->entry[i] = sorted[i]->entry;
     return SF_OK;
 }
 
@@ -139,5 +161,5 @@ int inspect_select(struct inspect_selection *out, struct inspect *in,
         return sf_fail(err, SF_EINVAL,
                        "%s: none of its %lld tensors is of that name, layer, expert and encoding",
                        sf_map_path(in->map), (long long)tensors);
-    return sort(out, f->sort, err);
+    return sort(out, f->sort, in->arena, err);
 }

@@ -7,12 +7,12 @@
 
 /* ---- the table ---- */
 
-static void add_error(struct columns *c, const struct sf_entry *entry)
+static void add_error(struct columns *c, const struct sf_entry *entry, double error)
 {
     if (entry->encoding == SF_ENCODING_RAW)
-        columns_cell(c, "-");
+        columns_kept(c, "-");
     else
-        columns_cell(c, "%.3f %%", 100 * entry->relative_rms_error);
+        columns_percent(c, error);
 }
 
 static void add_tensor(struct columns *c, struct inspect *in, const struct sf_entry *entry)
@@ -20,24 +20,26 @@ static void add_tensor(struct columns *c, struct inspect *in, const struct sf_en
     char role[SF_ROLE_TEXT], shape[SF_SHAPE_TEXT];
     uint64_t n = inspect_entry_bytes(entry), offset;
     sf_map_place(&offset, in->map, entry->plane[SF_PLANE_CODES].address);
-    columns_cell(c, "%s", inspect_number(in, offset));
-    columns_cell(c, "%s", inspect_number(in, n));
-    columns_cell(c, "%s", inspect_size(in, n));
+    columns_kept(c, inspect_number(in, offset));
+    columns_kept(c, inspect_number(in, n));
+    columns_kept(c, inspect_size(in, n));
     columns_cell(c, "%s", sf_role_format(role, entry->role));
     columns_cell(c, "%s", sf_shape_format(shape, &entry->shape));
-    columns_cell(c, "%s", inspect_form(entry));
-    add_error(c, entry);
-    columns_cell(c, "%s", entry->name);
+    columns_kept(c, inspect_form(entry));
+    add_error(c, entry, entry->relative_rms_error);
+    add_error(c, entry, (double)entry->worst_block_error);
+    columns_kept(c, entry->name); /* of the mapped file */
 }
 
 static int print_table(struct inspect *in, const struct inspect_selection *s, struct sf_err *err)
 {
-    static const struct column heads[] = {{"offset", true, false, 2}, {"bytes", true, false, 0},
-                                          {"size", true, false, 4},   {"role", false, false, 0},
-                                          {"shape", true, false, 1},  {"as", false, false, 0},
-                                          {"error", true, false, 0},  {"name", false, true, 3}};
+    static const struct column heads[] = {
+        {"offset", true, false, 2}, {"bytes", true, false, 0},       {"size", true, false, 4},
+        {"role", false, false, 0},  {"shape", true, false, 1},       {"as", false, false, 0},
+        {"error", true, false, 0},  {"worst block", true, false, 5}, {"name", false, true, 3}};
     struct columns c;
-    columns_begin(&c, in->arena, heads, 8);
+    columns_begin(&c, in->arena, heads, 9);
+    columns_expect(&c, s->count);
     for (int64_t i = 0; i < s->count; i++)
         add_tensor(&c, in, s->entry[i]);
     return columns_print(&c, in->out, 0, in->width, err);

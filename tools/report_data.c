@@ -79,6 +79,38 @@ static void put_kinds(writer *w, const struct inspect_facts *f)
 
 /* ---- the map ---- */
 
+static void put_file(writer *w, const char *path, uint64_t bytes, uint64_t address,
+                     uint64_t payload_bytes)
+{
+    sf_json_write_array(w, NULL);
+    sf_json_write_string(w, NULL, sf_path_base(path));
+    sf_json_write_int(w, NULL, (int64_t)bytes);
+    sf_json_write_int(w, NULL, (int64_t)address);
+    sf_json_write_int(w, NULL, (int64_t)payload_bytes);
+    sf_json_write_end(w, ']');
+}
+
+/* Of a set the files in order: name, bytes, payload's address, payload's bytes. One file: none. */
+static void put_files(writer *w, const struct sf_map *map)
+{
+    const struct sf_container_info *info = sf_map_info(map);
+    uint64_t others = (uint64_t)(info->container_files - 1) * info->payload_offset;
+    const char *file = sf_map_path(map);
+    int64_t i = 0;
+    sf_json_write_array(w, "files");
+    if (info->container_files > 1)
+        put_file(w, file, info->file_bytes - info->payload_bytes - others, 0, 0);
+    while (info->container_files > 1 && i < info->extents) {
+        uint64_t place, begin = sf_map_extent(map, i)->address, bytes = 0;
+        for (file = sf_map_place(&place, map, begin);
+             i < info->extents && sf_map_place(&place, map, sf_map_extent(map, i)->address) == file;
+             i++)
+            bytes += sf_map_extent(map, i)->bytes;
+        put_file(w, file, info->payload_offset + bytes, begin, bytes);
+    }
+    sf_json_write_end(w, ']');
+}
+
 static int put_extents(writer *w, struct inspect *in, struct sf_err *err)
 {
     struct inspect_fill *fill;
@@ -158,6 +190,7 @@ static void put_codebooks(writer *w, const struct sf_map *map)
 
 static int put_map(writer *w, struct inspect *in, struct sf_err *err)
 {
+    put_files(w, in->map);
     sf_json_write_array(w, "planes");
     for (int k = 0; k < SF_PLANE_COUNT; k++)
         sf_json_write_string(w, NULL, sf_plane_name(k));
@@ -211,6 +244,16 @@ static int put_histograms(writer *w, const struct report *r, struct sf_err *err)
     return code;
 }
 
+/* The numbers of those that are marked; NULL: none is. */
+static void put_marked(writer *w, const char *key, const bool *mark, int64_t count)
+{
+    sf_json_write_array(w, key);
+    for (int64_t i = 0; mark && i < count; i++)
+        if (mark[i])
+            sf_json_write_int(w, NULL, i);
+    sf_json_write_end(w, ']');
+}
+
 static void put_check(writer *w, const struct report *r)
 {
     sf_json_write_object(w, "check");
@@ -224,9 +267,12 @@ static void put_check(writer *w, const struct report *r)
         sf_json_write_int(w, NULL, (int64_t)r->damage[i].offset);
         sf_json_write_int(w, NULL, (int64_t)r->damage[i].bytes);
         sf_json_write_string(w, NULL, r->damage[i].text);
+        sf_json_write_string(w, NULL, sf_path_base(r->damage[i].file));
         sf_json_write_end(w, ']');
     }
     sf_json_write_end(w, ']');
+    put_marked(w, "tensors", r->bad_tensor, sf_map_info(r->in->map)->tensors);
+    put_marked(w, "extents", r->bad_extent, sf_map_info(r->in->map)->extents);
     sf_json_write_end(w, '}');
 }
 

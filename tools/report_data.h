@@ -9,8 +9,8 @@
 #include "tools/inspect_verbs.h"
 
 struct report_damage {
-    uint64_t chunk, offset, bytes;
-    const char *text;
+    uint64_t chunk, offset, bytes; /* offset: in the file */
+    const char *file, *text;
 };
 
 enum { REPORT_DAMAGE_MOST = 200, REPORT_HISTOGRAMS_MOST = 24, REPORT_CARDS_MOST = 8 };
@@ -20,7 +20,9 @@ struct report {
     bool checked;
     int64_t damaged; /* chunks */
     struct report_damage damage[REPORT_DAMAGE_MOST];
-    int64_t damages; /* listed */
+    int64_t damages;  /* listed */
+    bool *bad_tensor; /* [tensors] a chunk of its is damaged */
+    bool *bad_extent; /* [extents] likewise */
     const struct sf_entry *histogram[REPORT_HISTOGRAMS_MOST];
     int64_t histograms;
     bool chosen; /* the histograms are those of --name */

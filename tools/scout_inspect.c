@@ -54,13 +54,14 @@ struct verb {
     const char *options;         /* those that go with it, a space around each */
     inspect_function *function;
     bool whole; /* needs every section's hash compared, not only a look */
+    bool sums;  /* needs inspect.facts */
 };
 
 static const struct verb verbs[] = {
-    {"summary", "MODEL", 1, " json tensors ", summary},
+    {"summary", "MODEL", 1, " json tensors ", summary, false, true},
     {"tensors", "MODEL", 1, " json tensors name layer expert encoding sort tree depth ",
      inspect_tensors},
-    {"verify", "MODEL", 1, " json threads against all ", verify, true},
+    {"verify", "MODEL", 1, " json threads against all ", verify, true, true},
     {"layout", "MODEL", 1, " json ", inspect_layout},
     {"experts", "MODEL", 1, " json norm threads ", inspect_experts},
     {"config", "MODEL", 1, " ", inspect_config},
@@ -70,7 +71,7 @@ static const struct verb verbs[] = {
     {"provenance", "MODEL", 1, " json ", provenance},
     {"extract", "MODEL GLOB", 2, " output as plane rows layer expert encoding ", inspect_extract,
      true},
-    {"report", "MODEL", 1, " output name no-verify threads ", inspect_report, true},
+    {"report", "MODEL", 1, " output name no-verify threads ", inspect_report, true, true},
     {"diff", "A B", 2, " json threads all ", inspect_diff, true},
 };
 enum { VERBS = sizeof verbs / sizeof verbs[0] };
@@ -108,7 +109,8 @@ static int run(const struct verb *verb, const struct inspect_request *r, struct 
         return code;
     }
     in.map = map;
-    code = inspect_facts_gather(&in.facts, map, err);
+    if (verb->sums || r->json)
+        code = inspect_facts_gather(&in.facts, map, err);
     if (code == SF_OK)
         code = verb->function(&in, r, err);
     sf_map_close(map);

@@ -52,6 +52,8 @@ void tool_start(void)
 {
     hold_standard_files();
     sf_map_guard_install();
+    if (!isatty(STDOUT_FILENO)) /* a table of ten thousand lines is not a thousand writes */
+        setvbuf(stdout, NULL, _IOFBF, 64 << 10);
     signal(SIGPIPE, SIG_IGN);
     signal(SIGXFSZ, SIG_IGN);
 }

@@ -1,9 +1,11 @@
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <strings.h>
 #include <unistd.h>
 
 #include "libformat/base/clock.h"
+#include "libformat/base/put.h"
 #include "tools/tool.h"
 
 static const double TERMINAL_INTERVAL = 0.1, LOG_INTERVAL = 10; /* seconds between two lines */
@@ -37,17 +39,21 @@ bool tool_size_from_text(uint64_t *out, const char *text)
 const char *tool_size(char *text, uint64_t bytes)
 {
     static const char *const units[] = {"B", "kB", "MB", "GB", "TB", "PB"};
-    double value = (double)bytes;
+    uint64_t scale = 1;
     int unit = 0;
-    while (value >= 999.5 && unit < 5) {
-        value /= 1000;
-        unit++;
-    }
-    snprintf(text, TOOL_SIZE_TEXT,
-             unit == 0       ? "%.0f %s"
-             : value < 99.95 ? "%.2f %s"
-                             : "%.1f %s",
-             value, units[unit]);
+    for (; bytes > 999 * scale + (scale - 1) / 2 && unit < 5; unit++)
+        scale *= 1000;
+    int decimals = unit == 0 ? 0 : bytes < 99 * scale + 95 * (scale / 100) ? 2 : 1;
+    uint64_t step = decimals == 2 ? scale / 100 : decimals == 1 ? scale / 10 : 1;
+    uint64_t steps = bytes / step + (bytes % step >= step - step / 2);
+    char *at = sf_put_decimal(text, (int64_t)(steps / (scale / step)));
+    if (decimals)
+        *at++ = '.';
+    if (decimals == 2)
+        *at++ = (char)('0' + steps / 10 % 10);
+    if (decimals)
+        *at++ = (char)('0' + steps % 10);
+    strcpy(stpcpy(at, " "), units[unit]);
     return text;
 }
 

@@ -3,6 +3,8 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 static atomic_llong fail_after; /* 0: never */
 
@@ -37,6 +39,18 @@ void *sf_alloc_lazy(uint64_t bytes)
     if (bytes > SIZE_MAX / 2 || must_fail())
         return NULL;
     return calloc(1, bytes ? (size_t)bytes : 1);
+}
+
+void sf_will_write(void *ptr, uint64_t bytes)
+{
+#ifdef MADV_POPULATE_WRITE
+    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), begin = (uintptr_t)ptr;
+    uintptr_t first = (begin + page - 1) & ~(page - 1), end = (begin + bytes) & ~(page - 1);
+    if (end > first)
+        madvise((unsigned char *)ptr + (first - begin), end - first, MADV_POPULATE_WRITE);
+#else
+    (void)ptr, (void)bytes;
+#endif
 }
 
 void sf_free(void *ptr)

@@ -23,6 +23,10 @@ void *sf_alloc(uint64_t bytes);
 void *sf_alloc_lazy(uint64_t bytes);
 void sf_free(void *ptr); /* NULL is welcome */
 
+/* All of these bytes will be written, now: pages are asked for at once, not one fault each. A hint;
+ * nothing is lost where the system does not take it. */
+void sf_will_write(void *ptr, uint64_t bytes);
+
 /* sf_alloc with the error filled in: "cannot allocate N bytes for <what>". */
 int sf_alloc_for(void **out, uint64_t bytes, const char *what, struct sf_err *err);
 

@@ -1,5 +1,7 @@
 #include "libformat/base/utf8_check.h"
 
+#include <string.h>
+
 static int length_of_lead(unsigned char c)
 {
     if (c < 0x80)
@@ -43,6 +45,14 @@ int sf_utf8_length(const char *text, uint64_t bytes)
 bool sf_utf8_valid(const char *text, uint64_t bytes, uint64_t *bad_offset)
 {
     for (uint64_t i = 0; i < bytes;) {
+        uint64_t eight; /* nearly all text is ASCII */
+        if (bytes - i >= sizeof eight) {
+            memcpy(&eight, text + i, sizeof eight);
+            if (!(eight & 0x8080808080808080u)) {
+                i += sizeof eight;
+                continue;
+            }
+        }
         int n = sf_utf8_length(text + i, bytes - i);
         if (n == 0) {
             if (bad_offset)

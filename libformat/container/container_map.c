@@ -402,6 +402,17 @@ const void *sf_map_bytes(const struct sf_map *map, uint64_t address)
     return part->data + (address - part->address);
 }
 
+void sf_map_prefetch(const struct sf_map *map, uint64_t address, uint64_t bytes)
+{
+    if (address >= map->index.payload_bytes)
+        return;
+    const struct map_part *part = part_of(map, address);
+    const struct sf_mapping *file = part->file.data ? &part->file : &map->file;
+    uint64_t at = address - part->address, left = part->bytes - at;
+    sf_mapping_prefetch(file, (uint64_t)(part->data - file->data) + at,
+                        bytes < left ? bytes : left);
+}
+
 void sf_map_copy(void *out, const struct sf_map *map, uint64_t address, uint64_t bytes)
 {
     for (uint64_t done = 0; done < bytes;) {

@@ -57,6 +57,8 @@ const struct sf_extent *sf_map_extent(const struct sf_map *map, int64_t index);
  * extents. */
 const void *sf_map_bytes(const struct sf_map *map, uint64_t address);
 
+/* These bytes of the payload will be read soon: a hint to the system, cut to what one file has. */
+void sf_map_prefetch(const struct sf_map *map, uint64_t address, uint64_t bytes);
 /* The same for any range: copied to `out`. */
 void sf_map_copy(void *out, const struct sf_map *map, uint64_t address, uint64_t bytes);
 /* Where it lies on disk: returns the file's path (the map's), sets the offset in it. */

@@ -208,7 +208,7 @@ static int read_summary(struct metadata_reader *r, struct sf_err *err)
     int code = SF_OK;
     for (int i = 0; code == SF_OK && i < STRING_FIELDS; i++)
         code = string_view_get(string_member(summary, i), &r->strings,
-                               sf_get_u32(r->data + string_fields[i].at), "summary", err);
+                               sf_get_u32(r->data + string_fields[i].at), "summary", -1, err);
     for (int i = 0; code == SF_OK && i < COUNT_FIELDS; i++) {
         uint64_t value = sf_get_u64(r->data + count_fields[i].at);
         if (value > INT64_MAX)
@@ -228,8 +228,8 @@ static int read_shards(struct metadata_reader *r, struct sf_err *err)
         return sf_fail(err, SF_ENOMEM, "cannot allocate %llu shards", (unsigned long long)count);
     for (uint64_t i = 0; i < count; i++) {
         const unsigned char *at = r->data + META_HEAD_BYTES + i * SHARD_BYTES;
-        int code =
-            string_view_get(&shard[i].name, &r->strings, sf_get_u32(at + SHARD_NAME), "shard", err);
+        int code = string_view_get(&shard[i].name, &r->strings, sf_get_u32(at + SHARD_NAME),
+                                   "shard", -1, err);
         if (code != SF_OK)
             return code;
         if (sf_get_u32(at + SHARD_ZERO) != 0)
@@ -247,7 +247,8 @@ static int read_file(struct metadata_reader *r, int64_t i, uint64_t *frame_at, s
 {
     const unsigned char *at = r->data + r->files_at + i * FILE_BYTES;
     struct carried_file *file = &r->out->file[i];
-    int code = string_view_get(&file->name, &r->strings, sf_get_u32(at + FILE_NAME), "file", err);
+    int code =
+        string_view_get(&file->name, &r->strings, sf_get_u32(at + FILE_NAME), "file", -1, err);
     if (code != SF_OK)
         return code;
     file->frame_bytes = sf_get_u64(at + FILE_FRAME_BYTES);

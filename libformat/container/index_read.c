@@ -1,18 +1,11 @@
 #include "libformat/container/index_reader.h"
 
-#include <stdio.h>
 #include <string.h>
 
 #include "libformat/base/bytes.h"
 #include "libformat/base/mem.h"
 
 enum { LABELS_MAX = 256 }; /* a label is compared with every other */
-
-const char *index_row(char text[64], const char *what, int64_t row)
-{
-    snprintf(text, 64, "%s %lld", what, (long long)row);
-    return text;
-}
 
 int index_must_be_zero(uint32_t value, const char *what, int64_t row, struct sf_err *err)
 {
@@ -72,13 +65,13 @@ static int allocate(struct index_reader *r, struct sf_arena *arena, struct sf_er
     out->label = sf_arena_array(arena, (uint64_t)r->tensors.count, sizeof *out->label);
     out->part = sf_arena_array(arena, (uint64_t)r->parts.count, sizeof *out->part);
     r->shape = sf_arena_array(arena, (uint64_t)r->shapes.count, sizeof *r->shape);
-    r->plane = sf_arena_array(arena, (uint64_t)r->planes.count, sizeof *r->plane);
     r->plane_extent = sf_arena_array(arena, (uint64_t)r->planes.count, sizeof *r->plane_extent);
     r->plane_used = sf_arena_array(arena, (uint64_t)r->planes.count, sizeof *r->plane_used);
-    if (!out->entry || !out->extent || !out->label || !out->part || !r->shape || !r->plane ||
-        !r->plane_extent || !r->plane_used)
+    if (!out->entry || !out->extent || !out->label || !out->part || !r->shape || !r->plane_extent ||
+        !r->plane_used)
         return sf_fail(err, SF_ENOMEM, "cannot allocate %lld tensors and %lld planes",
                        (long long)r->tensors.count, (long long)r->planes.count);
+    sf_will_write(out->entry, (uint64_t)r->tensors.count * sizeof *out->entry);
     return SF_OK;
 }
 
@@ -124,9 +117,7 @@ static int read_labels(struct index_reader *r, struct sf_err *err)
     r->unused_label = UINT64_MAX;
     for (int64_t i = 0; i < r->labels.count; i++) {
         const unsigned char *at = r->labels.data + i * LABEL_BYTES;
-        char row[64];
-        int code =
-            string_view_get(&seen[i], &r->strings, sf_get_u32(at), index_row(row, "label", i), err);
+        int code = string_view_get(&seen[i], &r->strings, sf_get_u32(at), "label", i, err);
         if (code == SF_OK)
             code = index_must_be_zero(sf_get_u32(at + 4), "label", i, err);
         if (code != SF_OK)
@@ -152,9 +143,7 @@ static int read_extent(struct index_reader *r, int64_t i, struct sf_err *err)
     const unsigned char *at = r->extents.data + i * EXTENT_BYTES;
     struct sf_extent *e = &r->out->extent[i];
     const char *kind;
-    char row[64];
-    int code = string_view_get(&kind, &r->strings, sf_get_u32(at + EXTENT_KIND),
-                               index_row(row, "extent", i), err);
+    int code = string_view_get(&kind, &r->strings, sf_get_u32(at + EXTENT_KIND), "extent", i, err);
     if (code != SF_OK)
         return code;
     /* A kind is a hint. What we do not know is loaded and checked like dense layers. */

@@ -23,14 +23,11 @@ struct index_reader {
     struct index_table parts, extents, tensors, planes, shapes, labels, names;
     struct string_view strings;
     struct sf_shape *shape;
-    struct sf_plane *plane;
     int32_t *plane_extent;
     bool *plane_used;
     uint64_t unused_label; /* the label "unused"; UINT64_MAX if there is none */
 };
 
-/* "extent 3" into text: the place that a string's error names. */
-const char *index_row(char text[64], const char *what, int64_t row);
 int index_must_be_zero(uint32_t value, const char *what, int64_t row, struct sf_err *err);
 
 /* Each reads and checks one table, in this order; those before are then known to be right. */

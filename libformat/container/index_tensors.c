@@ -29,27 +29,39 @@ int index_read_shapes(struct index_reader *r, struct sf_err *err)
     return SF_OK;
 }
 
-static int read_plane(struct index_reader *r, int64_t i, struct sf_err *err)
+/* What the table says of a plane; its shape stays one of the table of shapes. */
+struct plane_row {
+    uint32_t kind, shape;
+    enum sf_dtype dtype;
+    uint64_t address, bytes;
+};
+
+static struct plane_row plane_row(const struct index_reader *r, uint64_t i)
 {
     const unsigned char *at = r->planes.data + i * PLANE_BYTES;
-    struct sf_plane *plane = &r->plane[i];
-    uint32_t shape = sf_get_u32(at + PLANE_SHAPE);
+    return (struct plane_row){.kind = sf_get_u16(at + PLANE_KIND),
+                              .shape = sf_get_u32(at + PLANE_SHAPE),
+                              .dtype = (enum sf_dtype)sf_get_u16(at + PLANE_DTYPE),
+                              .address = sf_get_u64(at + PLANE_ADDRESS),
+                              .bytes = sf_get_u64(at + PLANE_SIZE)};
+}
+
+static int check_plane(const struct index_reader *r, const struct plane_row *plane, int64_t i,
+                       struct sf_err *err)
+{
     uint64_t bytes;
-    plane->dtype = (enum sf_dtype)sf_get_u16(at + PLANE_DTYPE);
-    plane->address = sf_get_u64(at + PLANE_ADDRESS);
-    plane->bytes = sf_get_u64(at + PLANE_SIZE);
-    if (sf_get_u16(at + PLANE_KIND) >= SF_PLANE_COUNT || sf_dtype_bytes(plane->dtype) == 0)
+    if (plane->kind >= SF_PLANE_COUNT || sf_dtype_bytes(plane->dtype) == 0)
         return sf_fail(err, SF_EUNSUPPORTED,
                        "plane %lld: kind %u with element type %u is not known", (long long)i,
-                       sf_get_u16(at + PLANE_KIND), sf_get_u16(at + PLANE_DTYPE));
-    if (shape >= r->shapes.count)
-        return sf_fail(err, SF_EFORMAT, "plane %lld: shape %u of %lld", (long long)i, shape,
+                       plane->kind, (unsigned)plane->dtype);
+    if (plane->shape >= r->shapes.count)
+        return sf_fail(err, SF_EFORMAT, "plane %lld: shape %u of %lld", (long long)i, plane->shape,
                        (long long)r->shapes.count);
-    plane->shape = r->shape[shape];
-    if (!sf_shape_bytes(&bytes, &plane->shape, plane->dtype) || bytes != plane->bytes) {
+    const struct sf_shape *shape = &r->shape[plane->shape];
+    if (!sf_shape_bytes(&bytes, shape, plane->dtype) || bytes != plane->bytes) {
         char text[SF_SHAPE_TEXT];
         return sf_fail(err, SF_EFORMAT, "plane %lld: %llu bytes do not hold %s of %s", (long long)i,
-                       (unsigned long long)plane->bytes, sf_shape_format(text, &plane->shape),
+                       (unsigned long long)plane->bytes, sf_shape_format(text, shape),
                        sf_dtype_name(plane->dtype));
     }
     return SF_OK;
@@ -57,43 +69,36 @@ static int read_plane(struct index_reader *r, int64_t i, struct sf_err *err)
 
 /* Planes stand in order of address. Inside an extent they follow each other on multiples of 256,
  * from its first byte on; none crosses its end, and no extent is without one. */
-static int place_planes(struct index_reader *r, struct sf_err *err)
+int index_read_planes(struct index_reader *r, struct sf_err *err)
 {
     const struct sf_extent *extent = r->out->extent;
     int64_t e = -1;
     uint64_t next = 0, end = 0; /* where the next plane of this extent must be; the extent's end */
     for (int64_t i = 0; i < r->planes.count; i++) {
-        const struct sf_plane *plane = &r->plane[i];
-        if (e + 1 < r->extents.count && plane->address >= extent[e + 1].address) {
+        struct plane_row plane = plane_row(r, (uint64_t)i);
+        int code = check_plane(r, &plane, i, err);
+        if (code != SF_OK)
+            return code;
+        if (e + 1 < r->extents.count && plane.address >= extent[e + 1].address) {
             e++;
             next = extent[e].address;
             end = next + extent[e].bytes;
         }
-        if (plane->address != next)
+        if (plane.address != next)
             return sf_fail(err, SF_EFORMAT, "plane %lld: at address %llu, expected at %llu",
-                           (long long)i, (unsigned long long)plane->address,
+                           (long long)i, (unsigned long long)plane.address,
                            (unsigned long long)next);
-        if (plane->bytes > end - next)
+        if (plane.bytes > end - next)
             return sf_fail(err, SF_EFORMAT,
                            "plane %lld: %llu bytes at %llu cross the end of extent %lld at %llu",
-                           (long long)i, (unsigned long long)plane->bytes, (unsigned long long)next,
+                           (long long)i, (unsigned long long)plane.bytes, (unsigned long long)next,
                            (long long)e, (unsigned long long)end);
-        next += (plane->bytes + LAYOUT_TENSOR_ALIGN - 1) & ~(uint64_t)(LAYOUT_TENSOR_ALIGN - 1);
+        next += (plane.bytes + LAYOUT_TENSOR_ALIGN - 1) & ~(uint64_t)(LAYOUT_TENSOR_ALIGN - 1);
         r->plane_extent[i] = (int32_t)e;
     }
     if (e + 1 != r->extents.count)
         return sf_fail(err, SF_EFORMAT, "extent %lld holds no plane", (long long)e + 1);
     return SF_OK;
-}
-
-int index_read_planes(struct index_reader *r, struct sf_err *err)
-{
-    for (int64_t i = 0; i < r->planes.count; i++) {
-        int code = read_plane(r, i, err);
-        if (code != SF_OK)
-            return code;
-    }
-    return place_planes(r, err);
 }
 
 /* ---- tensors ---- */
@@ -103,46 +108,47 @@ static bool is_shared(int kind)
     return kind == SF_PLANE_CODEBOOK || kind == SF_PLANE_MAP;
 }
 
-/* The planes that the tensor's encoding demands, and no others. */
-static int link_plane(struct index_reader *r, struct sf_entry *entry, int slot, uint32_t id,
-                      const struct sf_plane *want, struct sf_err *err)
+/* The planes that the tensor's encoding demands, and no others: `want` is what it demands in this
+ * slot (NULL: there is no such kind), and becomes the plane once its place is known. */
+static int link_plane(struct index_reader *r, struct sf_plane *want, int32_t extent, int slot,
+                      uint32_t id, struct sf_err *err)
 {
-    bool present = id != UINT32_MAX, wanted = slot < SF_PLANE_COUNT && want->dtype != SF_DTYPE_NONE;
+    const char *kind = want ? sf_plane_name((enum sf_plane_kind)slot) : "?";
+    bool present = id != UINT32_MAX, wanted = want && want->dtype != SF_DTYPE_NONE;
     if (present != wanted)
-        return sf_fail(err, SF_EFORMAT, "plane %s is %s, its encoding says otherwise",
-                       slot < SF_PLANE_COUNT ? sf_plane_name((enum sf_plane_kind)slot) : "?",
+        return sf_fail(err, SF_EFORMAT, "plane %s is %s, its encoding says otherwise", kind,
                        present ? "there" : "missing");
     if (!present)
         return SF_OK;
-    const char *kind = sf_plane_name((enum sf_plane_kind)slot);
     if (id >= r->planes.count)
         return sf_fail(err, SF_EFORMAT, "plane %s is number %u of %lld", kind, id,
                        (long long)r->planes.count);
-    const struct sf_plane *plane = &r->plane[id];
+    struct plane_row plane = plane_row(r, id);
+    const struct sf_shape *shape = &r->shape[plane.shape]; /* checked by index_read_planes */
     char a[SF_SHAPE_TEXT], b[SF_SHAPE_TEXT];
-    if (sf_get_u16(r->planes.data + (uint64_t)id * PLANE_BYTES + PLANE_KIND) != slot)
+    if (plane.kind != (uint32_t)slot)
         return sf_fail(err, SF_EFORMAT, "plane %s: number %u is of another kind", kind, id);
-    if (plane->dtype != want->dtype || !sf_shape_equal(&plane->shape, &want->shape))
+    if (plane.dtype != want->dtype || !sf_shape_equal(shape, &want->shape))
         return sf_fail(err, SF_EFORMAT, "plane %s is %s %s, its encoding needs %s %s", kind,
-                       sf_dtype_name(plane->dtype), sf_shape_format(a, &plane->shape),
+                       sf_dtype_name(plane.dtype), sf_shape_format(a, shape),
                        sf_dtype_name(want->dtype), sf_shape_format(b, &want->shape));
-    if (!is_shared(slot) && (r->plane_used[id] || r->plane_extent[id] != entry->extent))
+    if (!is_shared(slot) && (r->plane_used[id] || r->plane_extent[id] != extent))
         return sf_fail(err, SF_EFORMAT, "plane %s: number %u %s", kind, id,
                        r->plane_used[id] ? "belongs to another tensor too"
                                          : "is not in the tensor's extent");
     r->plane_used[id] = true;
-    entry->plane[slot] = *plane;
+    want->address = plane.address;
+    want->bytes = plane.bytes;
     return SF_OK;
 }
 
 static int link_planes(struct index_reader *r, struct sf_entry *entry, const unsigned char *at,
                        struct sf_err *err)
 {
-    struct sf_plane want[SF_PLANE_COUNT];
-    int code = sf_entry_plan(want, entry, err);
+    int code = sf_entry_plan(entry->plane, entry, err);
     for (int slot = 0; code == SF_OK && slot < TENSOR_PLANE_SLOTS; slot++)
-        code = link_plane(r, entry, slot, sf_get_u32(at + TENSOR_PLANES + 4 * slot),
-                          slot < SF_PLANE_COUNT ? &want[slot] : NULL, err);
+        code = link_plane(r, slot < SF_PLANE_COUNT ? &entry->plane[slot] : NULL, entry->extent,
+                          slot, sf_get_u32(at + TENSOR_PLANES + 4 * slot), err);
     return code;
 }
 
@@ -210,16 +216,15 @@ static int read_tensor(struct index_reader *r, int64_t i, struct sf_err *err)
 {
     const unsigned char *at = r->tensors.data + i * TENSOR_BYTES;
     struct sf_entry *entry = &r->out->entry[i];
-    char row[64];
-    index_row(row, "tensor", i);
-    int code = string_view_get(&entry->name, &r->strings, sf_get_u32(at + TENSOR_NAME), row, err);
+    int code =
+        string_view_get(&entry->name, &r->strings, sf_get_u32(at + TENSOR_NAME), "tensor", i, err);
     if (code == SF_OK)
         code = string_view_get(&entry->source_name, &r->strings, sf_get_u32(at + TENSOR_SOURCE),
-                               row, err);
+                               "tensor", i, err);
     if (code != SF_OK)
         return code;
     if (!entry->name[0])
-        return sf_fail(err, SF_EFORMAT, "%s has no name", row);
+        return sf_fail(err, SF_EFORMAT, "tensor %lld has no name", (long long)i);
     code = read_tensor_fields(r, entry, at, err);
     if (code == SF_OK)
         code = read_role(r, entry, i, at, err);
@@ -229,7 +234,7 @@ static int read_tensor(struct index_reader *r, int64_t i, struct sf_err *err)
         code = sf_fail(err, SF_EFORMAT, "stands out of order, or its role is that of %s too",
                        r->out->entry[i - 1].name);
     if (code != SF_OK)
-        sf_err_prefix(err, "%s (%s)", row, entry->name);
+        sf_err_prefix(err, "tensor %lld (%s)", (long long)i, entry->name);
     return code;
 }
 

@@ -113,6 +113,24 @@ int string_table_end(struct string_table *table, struct sf_err *err)
 
 /* ---- reading ---- */
 
+/* The first control character but NUL; view->bytes if there is none. */
+static uint64_t find_control(const struct string_view *view)
+{
+    enum { STEP = 64 }; /* without a branch a byte: tables have megabytes */
+    uint64_t i = 0;
+    for (unsigned bad = 0; i + STEP <= view->bytes; i += STEP) {
+        for (int k = 0; k < STEP; k++) {
+            unsigned char c = (unsigned char)view->data[i + (uint64_t)k];
+            bad |= (unsigned char)(c - 1) < 0x1f || c == 0x7f;
+        }
+        if (bad)
+            break;
+    }
+    while (i < view->bytes && (view->data[i] == 0 || !is_control(view->data[i])))
+        i++;
+    return i;
+}
+
 int string_view_check(const struct string_view *view, struct sf_err *err)
 {
     uint64_t bad;
@@ -124,24 +142,32 @@ int string_view_check(const struct string_view *view, struct sf_err *err)
     if (!sf_utf8_valid(view->data, view->bytes, &bad))
         return sf_fail(err, SF_EFORMAT, "string table is not UTF-8 at byte %llu",
                        (unsigned long long)bad);
-    for (uint64_t i = 0; i < view->bytes; i++)
-        if (view->data[i] != 0 && is_control(view->data[i]))
-            return sf_fail(err, SF_EFORMAT, "string table has a control character at byte %llu",
-                           (unsigned long long)i);
+    if ((bad = find_control(view)) < view->bytes)
+        return sf_fail(err, SF_EFORMAT, "string table has a control character at byte %llu",
+                       (unsigned long long)bad);
     return SF_OK;
 }
 
-int string_view_get(const char **out, const struct string_view *view, uint32_t offset,
-                    const char *what, struct sf_err *err)
+static int bad_string(const char *what, int64_t row, struct sf_err *err)
 {
+    return row < 0 ? sf_err_prefix(err, "%s", what)
+                   : sf_err_prefix(err, "%s %lld", what, (long long)row);
+}
+
+int string_view_get(const char **out, const struct string_view *view, uint32_t offset,
+                    const char *what, int64_t row, struct sf_err *err)
+{
+    int code = SF_OK;
     if (offset >= view->bytes)
-        return sf_fail(err, SF_EFORMAT, "%s: string offset %u, the table has %llu bytes", what,
-                       offset, (unsigned long long)view->bytes);
-    if (offset > 0 && view->data[offset - 1] != 0)
-        return sf_fail(err, SF_EFORMAT, "%s: string offset %u is inside a string", what, offset);
-    *out = view->data + offset;
-    if (strnlen(*out, LAYOUT_NAME_MAX + 1) > LAYOUT_NAME_MAX)
-        return sf_fail(err, SF_EFORMAT, "%s: string at %u is longer than %d bytes", what, offset,
+        code = sf_fail(err, SF_EFORMAT, "string offset %u, the table has %llu bytes", offset,
+                       (unsigned long long)view->bytes);
+    else if (offset > 0 && view->data[offset - 1] != 0)
+        code = sf_fail(err, SF_EFORMAT, "string offset %u is inside a string", offset);
+    else if (strnlen(view->data + offset, LAYOUT_NAME_MAX + 1) > LAYOUT_NAME_MAX)
+        code = sf_fail(err, SF_EFORMAT, "string at %u is longer than %d bytes", offset,
                        LAYOUT_NAME_MAX);
+    if (code != SF_OK)
+        return bad_string(what, row, err);
+    *out = view->data + offset;
     return SF_OK;
 }

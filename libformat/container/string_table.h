@@ -38,8 +38,9 @@ struct string_view {
 };
 /* Starts and ends with NUL, UTF-8, no control characters, a multiple of 8 bytes. */
 int string_view_check(const struct string_view *view, struct sf_err *err);
-/* SF_EFORMAT unless `offset` is the start of a string of at most LAYOUT_NAME_MAX bytes. */
+/* SF_EFORMAT unless `offset` is the start of a string of at most LAYOUT_NAME_MAX bytes. The error
+ * names `what` and, if it is not negative, `row`. */
 int string_view_get(const char **out, const struct string_view *view, uint32_t offset,
-                    const char *what, struct sf_err *err);
+                    const char *what, int64_t row, struct sf_err *err);
 
 #endif

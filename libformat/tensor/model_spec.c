@@ -1,8 +1,9 @@
 #include "libformat/tensor/model_spec.h"
 
 #include <math.h>
-#include <stdio.h>
 #include <string.h>
+
+#include "libformat/base/put.h"
 
 enum { IN_LAYER = 1, IS_MATRIX = 2, IS_EXPERT = 4, NEEDS_MOE = 8, NEEDS_DENSE = 16 };
 
@@ -117,16 +118,17 @@ struct sf_shape sf_spec_shape(const struct sf_model_spec *spec, enum sf_part par
 
 const char *sf_role_format(char *text, struct sf_role role)
 {
-    const char *name = sf_part_name(role.part);
-    if (role.layer < 0)
-        snprintf(text, SF_ROLE_TEXT, "%s", name);
-    else if (role.expert < 0 && sf_part_is_expert(role.part)) /* all of them: adapters have that */
-        snprintf(text, SF_ROLE_TEXT, "layer %d experts' %s", role.layer,
-                 role.part == SF_PART_EXPERT_DOWN ? "down" : "gate_up");
-    else if (role.expert < 0)
-        snprintf(text, SF_ROLE_TEXT, "layer %d %s", role.layer, name);
+    bool all = role.expert < 0 && sf_part_is_expert(role.part); /* adapters have that */
+    char *at = text;
+    *at = 0;
+    if (role.layer >= 0)
+        at = stpcpy(sf_put_decimal(stpcpy(at, "layer "), role.layer), " ");
+    if (role.layer >= 0 && role.expert >= 0)
+        at = stpcpy(sf_put_decimal(stpcpy(at, "expert "), role.expert), " ");
+    if (role.layer >= 0 && all)
+        strcpy(stpcpy(at, "experts' "), role.part == SF_PART_EXPERT_DOWN ? "down" : "gate_up");
     else
-        snprintf(text, SF_ROLE_TEXT, "layer %d expert %d %s", role.layer, role.expert, name);
+        strcpy(at, sf_part_name(role.part));
     return text;
 }
 

@@ -1,8 +1,7 @@
 #include "libformat/tensor/tensor.h"
 
-#include <stdio.h>
-
 #include "libformat/base/mem.h"
+#include "libformat/base/put.h"
 
 bool sf_shape_count(int64_t *out, const struct sf_shape *shape)
 {
@@ -38,10 +37,9 @@ bool sf_shape_equal(const struct sf_shape *a, const struct sf_shape *b)
 
 const char *sf_shape_format(char *text, const struct sf_shape *shape)
 {
-    int n = snprintf(text, SF_SHAPE_TEXT, "[");
+    char *at = stpcpy(text, "[");
     for (int i = 0; i < shape->rank; i++)
-        n += snprintf(text + n, (size_t)(SF_SHAPE_TEXT - n), "%s%lld", i ? ", " : "",
-                      (long long)shape->dim[i]);
-    snprintf(text + n, (size_t)(SF_SHAPE_TEXT - n), "]");
+        at = sf_put_decimal(stpcpy(at, i ? ", " : ""), shape->dim[i]);
+    strcpy(at, "]");
     return text;
 }

@@ -22,13 +22,21 @@ function tiles(view, depth) {
 }
 
 function probeMap() {
-  const layers = D.model.layers, parts = all("#map .part");
-  want("the file's parts are there", parts.length > layers);
+  const layers = D.model.layers, top = D.files.length ? "all files" : "whole file";
+  let parts = all("#map .part"), above = top;
+  if (D.files.length) { /* a set: into the second of its files, which holds layer 0 */
+    want("a part for every file", parts.length === D.files.length);
+    parts[1].dispatchEvent(new MouseEvent("click", { bubbles: true }));
+    above = top + " > " + D.files[1][0];
+    want("a click opens a file, not: " + crumbs(), crumbs() === above);
+    parts = all("#map .part");
+  } else
+    want("the file's parts are there", parts.length > layers);
   parts[1].dispatchEvent(new MouseEvent("mouseenter"));
   want("hovering tells of layer 0, not: " + one("#map-info").textContent, one("#map-info").textContent.startsWith("layer 0: "));
   parts[1].dispatchEvent(new MouseEvent("click", { bubbles: true }));
-  want("a click zooms in, not to: " + crumbs(), crumbs() === "whole file > layer 0");
-  want("a layer shows its extents", all("#map .part").length === D.extents.filter(x => x[1] === 0).length);
+  want("a click zooms in, not to: " + crumbs(), crumbs() === above + " > layer 0");
+  want("a layer shows its extents", D.files.length > 0 || all("#map .part").length === D.extents.filter(x => x[1] === 0).length);
   want("focus went along", document.activeElement === one("#map .part"));
   if (all("#map .part").length > 1) {
     press(document.activeElement, "ArrowRight");
@@ -36,15 +44,19 @@ function probeMap() {
   }
   want("one part takes Tab", all('#map .part[tabindex="0"]').length === 1);
   press(document.activeElement, "Enter");
-  want("Enter zooms in, not to: " + crumbs(), /^whole file > layer 0 > layer 0 (expert 0|dense)$/.test(crumbs()));
+  want("Enter zooms in, not to: " + crumbs(), crumbs().startsWith(above + " > layer 0 > layer 0 ") && /(expert 0|dense)$/.test(crumbs()));
   press(document.activeElement, "Enter");
-  want("a plane zooms to its tensor, not to: " + crumbs(), crumbs().split(" > ")[3].endsWith(".weight"));
+  want("a plane zooms to its tensor, not to: " + crumbs(), crumbs().split(" > ").pop().endsWith(".weight"));
   press(document.activeElement, "Escape");
   press(document.activeElement, "Escape");
-  want("Escape goes back, not to: " + crumbs(), crumbs() === "whole file > layer 0");
+  want("Escape goes back, not to: " + crumbs(), crumbs() === above + " > layer 0");
   one("#crumbs button").click();
-  want("the first crumb is the file", crumbs() === "whole file");
-  tiles(FILE, 3);
+  want("the first crumb is the file", crumbs() === top);
+  tiles(FILE, D.files.length ? 4 : 3);
+  want("what is damaged is marked, nothing else",
+    (all("#map path.damaged").length > 0) === (D.check.state === "damaged"));
+  if (D.check.state === "damaged")
+    want("a damaged part says so", /checksums damaged/.test(one("#map path.damaged").parentNode.getAttribute("aria-label")));
 }
 
 function probeGrid() {

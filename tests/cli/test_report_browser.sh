@@ -46,11 +46,16 @@ browse() {
 cp tiny-scout.scout bad.scout
 printf '\377' | dd of=bad.scout bs=1 seek=$(($(wc -c <bad.scout) / 3)) conv=notrunc 2>/dev/null
 cp tiny-scout.scout '<b onclick=1>.scout'
-for page in tiny-scout maverick bad '<b onclick=1>'; do
+"$convert" "$source/examples/tiny-scout" -o set.scout --max-part-size 2MB >log 2>&1 || fail "conversion failed"
+mkdir broken
+cp set-*.scout broken/
+printf '\377' | dd of="$(echo broken/set-00003-of-*.scout)" bs=1 seek=90000 conv=notrunc 2>/dev/null
+for page in tiny-scout maverick bad '<b onclick=1>' set-00001-of-*.scout broken/set-00001-of-*.scout; do
+    page=${page%.scout}
     "$inspect" report "$page.scout" -o page.html >/dev/null 2>&1
     probed page.html
     case $page in
-    bad) state='Damaged: 1 of' ;;
+    bad | broken/*) state='Damaged: 1 of' ;;
     *) state='Whole: all' ;;
     esac
     browse 1200 "$state"

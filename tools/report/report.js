@@ -31,7 +31,7 @@ function drawHead() {
 }
 
 function drawContents() {
-  const tiles = [[size(D.file.bytes), "the file"], [size(D.resident.gpu), "GPU memory: layers, experts, head"],
+  const tiles = [[size(D.file.bytes), FILES.length > 1 ? `in ${FILES.length} files` : "the file"], [size(D.resident.gpu), "GPU memory: layers, experts, head"],
     [size(D.resident.host), "host memory: embedding rows"], [size(D.resident.unused), "stays in the file: not used by text training"],
     [size(D.file.padding), "padding between tensors"], [exact(D.tensors.length), "tensors"]];
   by("tiles").append(...tiles.map(([value, what]) => make("div", { class: "tile" }, make("b", {}, value), make("span", {}, what))));
@@ -42,6 +42,24 @@ function drawContents() {
 }
 
 /* ---- the map of bytes ---- */
+
+/* A container in several files is drawn as one row of bytes, file behind file. */
+const FILES = [];
+(D.files.length ? D.files : [[D.name, D.file.bytes, 0, D.file.payload_bytes]]).forEach(([name, bytes, address, payload]) => {
+  const start = FILES.length ? FILES[FILES.length - 1].end : 0;
+  FILES.push({ name, start, end: start + bytes, address, payload, at: start + D.file.payload_offset });
+});
+/* Where an address of the payload is drawn, and which file a drawn byte is in. */
+function place(address) {
+  const f = FILES.find(f => address >= f.address && address < f.address + f.payload);
+  return f.at + address - f.address;
+}
+const fileOf = byte => FILES.find(f => byte < f.end) || FILES[FILES.length - 1];
+
+/* ---- checksums of what is drawn ---- */
+
+const badTensors = new Set(D.check.tensors), badExtents = new Set(D.check.extents);
+const sums = bad => D.check.state === "not checked" ? "not compared" : bad ? "damaged" : "match";
 
 const tensorsOf = D.extents.map(() => []);
 D.tensors.forEach((t, i) => tensorsOf[t[1]].push(i));
@@ -64,9 +82,9 @@ function withPadding(parts, start, end) {
 function planesOf(index, wanted) {
   const t = D.tensors[index], parts = [];
   for (let i = 0; i < t[6].length; i += 3) {
-    const start = D.file.payload_offset + t[6][i + 1];
+    const start = place(t[6][i + 1]);
     parts.push({ name: t[0] + " · " + D.planes[t[6][i]], short: D.planes[t[6][i]], start, end: start + t[6][i + 2],
-      fill: KIND[t[2]], shade: [1, 0.8, 0.62][tensorsOf[t[1]].indexOf(index) % 3], dim: wanted !== undefined && wanted !== index, tensor: index,
+      fill: KIND[t[2]], bad: badTensors.has(index), shade: [1, 0.8, 0.62][tensorsOf[t[1]].indexOf(index) % 3], dim: wanted !== undefined && wanted !== index, tensor: index,
       children: wanted === undefined ? () => tensorParts(index) : undefined });
   }
   return parts;
@@ -86,47 +104,58 @@ function tensorParts(index) {
 
 function extentPart(i) {
   const [kind, layer, expert, address, bytes, lost] = D.extents[i];
-  const start = D.file.payload_offset + address, end = start + bytes;
+  const start = place(address), end = start + bytes;
   const name = layer < 0 ? (kind === "shared" ? "codebooks" : kind) : expert < 0 ? `layer ${layer} ${kind}` : `layer ${layer} expert ${expert}`;
   const own = t => D.tensors[t][6].reduce((sum, n, k) => sum + (k % 3 === 2 ? n : 0), 0);
   const largest = tensorsOf[i].reduce((a, b) => a === undefined || own(b) > own(a) ? b : a, undefined);
   const fill = kind === "expert" ? "routed" : kind === "shared" || largest === undefined ? "frame" : KIND[D.tensors[largest][2]];
   const children = () => {
     let parts = tensorsOf[i].flatMap(t => planesOf(t));
-    if (kind === "shared") parts = D.codebooks.map(([name, at, n]) => ({ name, start: D.file.payload_offset + at, end: D.file.payload_offset + at + n, fill: "frame" }));
+    if (kind === "shared") parts = D.codebooks.map(([name, at, n]) => ({ name, start: place(at), end: place(at) + n, fill: "frame", bad: badExtents.has(i) }));
     parts.sort((a, b) => a.start - b.start);
     return withPadding(parts, start, end);
   };
-  return { name, start, end, fill, lost, layer, expert, kind, children: tensorsOf[i].length || kind === "shared" ? children : undefined };
+  return { name, start, end, fill, lost, layer, expert, kind, bad: badExtents.has(i), children: tensorsOf[i].length || kind === "shared" ? children : undefined };
 }
 
-function fileParts() {
-  const parts = [{ name: "header", start: 0, end: D.file.payload_offset, fill: "frame" }];
+/* A file's own header, its extents (those of a layer together), and what stands behind them. */
+function fileParts(file) {
+  const parts = [{ name: "header", start: file.start, end: file.start + D.file.payload_offset, fill: "frame" }];
   D.extents.forEach((x, i) => {
+    if (x[3] < file.address || x[3] >= file.address + file.payload) return;
     const part = extentPart(i), last = parts[parts.length - 1];
     if (x[1] < 0) { parts.push(part); return; }
-    if (last.layer === x[1] && last.extents) { last.extents.push(part); last.end = part.end; last.lost += part.lost; return; }
-    const layer = { name: `layer ${x[1]}`, start: part.start, end: part.end, fill: "routed", layer: x[1], lost: part.lost, extents: [part] };
+    if (last.layer === x[1] && last.extents) { last.extents.push(part); last.end = part.end; last.lost += part.lost; last.bad ||= part.bad; return; }
+    const layer = { name: `layer ${x[1]}`, start: part.start, end: part.end, fill: "routed", layer: x[1], lost: part.lost, bad: part.bad, extents: [part] };
     layer.children = () => layer.extents;
     parts.push(layer);
   });
-  const end = D.file.payload_offset + D.file.payload_bytes;
-  parts.push({ name: "checksums, index, metadata", start: end, end: D.file.bytes, fill: "frame" });
+  const end = file.at + file.payload;
+  if (file.end > end) parts.push({ name: "checksums, index, metadata", start: end, end: file.end, fill: "frame" });
   return parts;
 }
 
-const FILE = { name: D.name, start: 0, end: D.file.bytes, children: fileParts };
+const setParts = () => FILES.map(f => {
+  const own = fileParts(f);
+  return { name: f.name, start: f.start, end: f.end, fill: f.payload ? "routed" : "frame", bad: own.some(p => p.bad),
+    extents: own.flatMap(p => p.extents || [p]), children: () => own };
+});
+const FILE = { name: D.name, start: 0, end: FILES[FILES.length - 1].end, bad: badExtents.size > 0,
+  children: () => FILES.length > 1 ? setParts() : fileParts(FILES[0]) };
 let trail = [FILE];
 
 function describe(p) {
   const share = 100 * (p.end - p.start) / D.file.bytes;
-  let text = `${p.name}: ${exact(p.end - p.start)} bytes (${size(p.end - p.start)}), bytes ${exact(p.start)} to ${exact(p.end)}, ` +
-    `${share >= 0.01 ? share.toFixed(2) : share.toPrecision(2)} % of the file`;
+  const file = fileOf(p.start), whole = p.start === file.start && p.end >= file.end;
+  let text = `${p.name}: ${exact(p.end - p.start)} bytes (${size(p.end - p.start)}), ` +
+    (FILES.length === 1 ? `bytes ${exact(p.start)} to ${exact(p.end)}, ` : whole ? "" : `bytes ${exact(p.start - file.start)} to ${exact(p.end - file.start)} of ${file.name}, `) +
+    `${share >= 0.01 ? share.toFixed(2) : share.toPrecision(2)} % of ${FILES.length === 1 ? "the file" : "the container"}`;
   if (p.lost) text += `; ${exact(p.lost)} bytes of padding`;
   if (p.tensor !== undefined) {
     const t = D.tensors[p.tensor];
     text += `; ${t[4]} ${t[3]}` + (t[5] === null ? "" : `, error ${percent(t[5])}`);
   }
+  if (p.bad !== undefined) text += `; checksums ${sums(p.bad)}`;
   return text + ".";
 }
 
@@ -158,6 +187,7 @@ function drawMap(focus) {
     for (const inner of p.extents || []) /* a layer shows what lies in it */
       g.append(make("path", { d: outline(boxes(view, rows, width, height, gap, inner.start, inner.end)), fill: colour(inner.fill), "fill-opacity": inner.kind === "expert" && inner.expert % 2 ? 0.72 : 1 }));
     g.append(make("path", { d: outline(list), class: "edge" }));
+    if (p.bad) g.append(make("path", { d: outline(list), class: "damaged" }));
     g.addEventListener("mouseenter", () => { by("map-info").textContent = describe(p); });
     g.addEventListener("focus", () => { by("map-info").textContent = describe(p); });
     g.addEventListener("click", () => enter(p));
@@ -181,7 +211,7 @@ function enter(p) {
   trail.push(p);
   if (p.tensor !== undefined) { /* a plane opens its tensor */
     const [start, end] = tensorRange(p.tensor);
-    trail[trail.length - 1] = { name: D.tensors[p.tensor][0], start, end, tensor: p.tensor, children: p.children };
+    trail[trail.length - 1] = { name: D.tensors[p.tensor][0], start, end, tensor: p.tensor, bad: p.bad, children: p.children };
   }
   drawMap(true);
 }
@@ -193,22 +223,24 @@ function leave(depth) {
 function drawCrumbs() {
   by("crumbs").replaceChildren(...trail.flatMap((p, i) => {
     const last = i === trail.length - 1;
-    const button = make("button", { type: "button", "aria-current": last ? "location" : null, onclick: () => leave(i) }, i === 0 ? "whole file" : p.name);
+    const button = make("button", { type: "button", "aria-current": last ? "location" : null, onclick: () => leave(i) }, i === 0 ? FILES.length > 1 ? "all files" : "whole file" : p.name);
     return last ? [button] : [button, "›"];
   }));
 }
 
 function drawParts(parts) {
   const rows = parts.map(p => [p.children ? make("button", { type: "button", class: "name", onclick: () => enter(p) }, p.name) : p.name,
-    exact(p.start), exact(p.end - p.start), size(p.end - p.start)]);
-  by("parts-table").replaceChildren(table(trail[trail.length - 1].name, [["Part"], ["Offset", 1], ["Bytes", 1], ["Size", 1]], rows));
+    exact(p.start - fileOf(p.start).start), exact(p.end - p.start), size(p.end - p.start), p.bad === undefined ? "–" : sums(p.bad)]);
+  by("parts-table").replaceChildren(table(trail[trail.length - 1].name,
+    [["Part"], [FILES.length > 1 ? "Offset in its file" : "Offset", 1], ["Bytes", 1], ["Size", 1], ["Checksums"]], rows));
 }
 
 function drawLegend() {
   const there = KIND.filter((k, i) => D.tensors.some(t => t[2] === i));
   const names = Object.fromEntries(KIND.map((k, i) => [k, D.kind_names[i]]));
   by("legend").append(...[...there, "frame", "padding"].map(k => make("span", {}, make("i", { style: `background:${colour(k)}` }),
-    names[k] || { frame: "the container's own", padding: "padding" }[k])));
+    names[k] || { frame: "the container's own", padding: "padding" }[k])),
+  ...(badExtents.size ? [make("span", {}, make("i", { class: "damaged" }), "damaged")] : []));
 }
 
 /* ---- experts ---- */
@@ -217,12 +249,22 @@ function channel(name) {
   return getComputedStyle(document.documentElement).getPropertyValue(name).split(",").map(Number);
 }
 
+/* From a view down to an expert; through the file that holds it, where there are several. */
+function way(view, layer, expert) {
+  for (const p of view.children ? view.children() : []) {
+    if (p.layer === layer && p.expert === expert) return [p];
+    if (p.layer !== undefined && p.layer !== layer || p.tensor !== undefined || p.kind) continue;
+    const rest = way(p, layer, expert);
+    if (rest) return [p, ...rest];
+  }
+}
+
 function drawGrid() {
   const cells = new Map();
   D.extents.forEach(([kind, layer, expert, , bytes], i) => {
     if (kind !== "expert") return;
     const errors = tensorsOf[i].map(t => D.tensors[t][5]).filter(e => e !== null);
-    cells.set(layer + "/" + expert, { i, bytes, error: errors.length ? Math.max(...errors) : null });
+    cells.set(layer + "/" + expert, { i, bytes, bad: badExtents.has(i), error: errors.length ? Math.max(...errors) : null });
   });
   const errors = [...cells.values()].map(c => c.error).filter(e => e !== null);
   if (!cells.size) { by("experts-lead").textContent = "This model has no routed experts."; return; }
@@ -237,15 +279,14 @@ function drawGrid() {
     const c = cells.get(layer + "/" + e);
     if (!c) return make("td", {});
     const rgb = c.error === null ? null : mix(c.error), bright = rgb && rgb[0] * 0.3 + rgb[1] * 0.59 + rgb[2] * 0.11 > 125;
-    const text = `Layer ${layer} expert ${e}: worst error ${percent(c.error)}, ${exact(c.bytes)} bytes.`;
+    const text = `Layer ${layer} expert ${e}: worst error ${percent(c.error)}, ${exact(c.bytes)} bytes, checksums ${sums(c.bad)}.`;
     const show = () => { by("grid-info").textContent = text; };
     const open = () => {
-      const part = FILE.children().find(p => p.layer === layer && p.extents);
-      trail = [FILE, part, part.extents.find(x => x.expert === e)];
+      trail = [FILE, ...way(FILE, layer, e)];
       drawMap(true);
       by("layout").scrollIntoView();
     };
-    const td = make("td", { role: "button", "aria-label": text, style: rgb ? `background:rgb(${rgb});color:${bright ? "#1c2126" : "#ffffff"}` : null,
+    const td = make("td", { class: c.bad ? "damaged" : null, role: "button", "aria-label": text, style: rgb ? `background:rgb(${rgb});color:${bright ? "#1c2126" : "#ffffff"}` : null,
       onmouseenter: show, onfocus: show, onclick: open,
       onkeydown: event => { if (event.key === "Enter" || event.key === " ") { event.preventDefault(); open(); } } },
     make("span", {}, c.error === null ? "–" : (100 * c.error).toFixed(2)));
@@ -357,7 +398,8 @@ function drawChecksums() {
     ` Chunks are ${size(D.file.chunk_bytes)} of payload, each with a seeded XXH3.`;
   if (c.listed.length)
     by("damage").append(table(c.listed.length < c.damaged ? `The first ${exact(c.listed.length)}` : "Damaged chunks",
-      [["Chunk", 1], ["Offset", 1], ["Bytes", 1], ["What lies there"]], c.listed.map(d => [exact(d[0]), exact(d[1]), exact(d[2]), d[3]])));
+      [["Chunk", 1], ["Offset", 1], ["Bytes", 1], ["What lies there"], ...(FILES.length > 1 ? [["File"]] : [])],
+      c.listed.map(d => [exact(d[0]), exact(d[1]), exact(d[2]), d[3], ...(FILES.length > 1 ? [d[4]] : [])])));
 }
 
 function drawProvenance() {
