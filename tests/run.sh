@@ -74,7 +74,7 @@ build release
 
 # Nothing may be skipped here: what needs a GPU is labelled gpu.
 before=$skipped
-run dev sanitized -LE '^(long|gpu)$'
+run dev sanitized -LE '^(long|gpu|soak)$'
 [ "$ran" -gt 0 ] || finish "no test was found"
 run release long -L '^long$' -LE '^gpu$'
 if [ "$skipped" -gt "$before" ]; then

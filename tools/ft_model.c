@@ -210,7 +210,11 @@ static int new_lora(struct ft_model *m, const struct ft_options *o, struct sf_er
                                      .parameters = o->target_parameters.count,
                                      .rank = o->lora_r,
                                      .alpha = o->lora_alpha,
-                                     .rslora = o->use_rslora};
+                                     .rslora = o->use_rslora,
+                                     .rank_pattern = o->rank_pattern,
+                                     .rank_patterns = o->rank_pattern_text.count,
+                                     .alpha_pattern = o->alpha_pattern,
+                                     .alpha_patterns = o->alpha_pattern_text.count};
     if (config.targets == 0 && config.parameters == 0) {
         config.target = all;
         config.targets = sizeof all / sizeof all[0];

@@ -1,6 +1,7 @@
 #include "tools/ft_options.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "libformat/base/jobs.h"
@@ -11,7 +12,8 @@ enum {
     E = 1 << FT_EVAL,
     X = 1 << FT_PROBE,
     V = 1 << FT_PREVIEW,
-    G = 1 << FT_GENERATE
+    G = 1 << FT_GENERATE,
+    A = 1 << FT_ADAPTERS
 };
 
 const char *ft_program = "scout-ft";
@@ -38,6 +40,11 @@ static const struct {
     [FT_PREVIEW] = {"preview",
                     "scout-ft preview --model M.scout --data FILE... [--rows N] [options]",
                     "Shows rows as tokens, those that are trained marked."},
+    [FT_ADAPTERS] = {"adapters",
+                     "scout-ft adapters DIR [-o OUT_DIR [--peft-layout L] [--adapter-class C] "
+                     "[--for vllm --model M.scout]]",
+                     "Tells what a PEFT adapter holds and what serves it; writes it in another "
+                     "form."},
 };
 enum { VERBS = sizeof verbs / sizeof verbs[0], MOST_OPTIONS = 128 };
 
@@ -91,8 +98,9 @@ struct row { /* an option and the verbs that take it */
 static int list_options(struct tool_option out[MOST_OPTIONS], struct ft_options *o)
 {
     const struct row rows[] = {
-        {P | T | E | X | V | G,
-         {"model", 0, TOOL_STRING, &o->model, "FILE", "the container (needed)"}},
+        {P | T | E | X | V | G | A,
+         {"model", 0, TOOL_STRING, &o->model, "FILE",
+          "the container (needed; adapters: where the tensors do not tell all)"}},
         {P | T | E | X | V | G,
          {"config", 0, TOOL_STRING, &o->config, "FILE",
           "JSON file of options, '_' for '-'; flags win"}},
@@ -106,7 +114,7 @@ static int list_options(struct tool_option out[MOST_OPTIONS], struct ft_options 
          {"eval-split", 0, TOOL_DOUBLE, &o->eval_split, "X",
           "hold out this part of the data's rows, chosen by --seed (0: none)"}},
         {P | T, {"output-dir", 0, TOOL_STRING, &o->output_dir, "DIR", "for the adapter (needed)"}},
-        {P | T,
+        {P | T | A,
          {"overwrite-output-dir", 0, TOOL_FLAG, &o->overwrite_output_dir, NULL,
           "replace an adapter and checkpoints that are there"}},
         {P | T,
@@ -127,7 +135,19 @@ static int list_options(struct tool_option out[MOST_OPTIONS], struct ft_options 
         {P | T,
          {"target-parameters", 0, TOOL_LIST, &o->target_parameters, "NAME",
           "routed experts that are adapted: experts.gate_up_proj, experts.down_proj"}},
-        {P | T | X,
+        {P | T,
+         {"rank-pattern", 0, TOOL_LIST, &o->rank_pattern_text, "PATTERN=N",
+          "rank of modules whose path ends so, a regular expression as PEFT's; repeatable"}},
+        {P | T,
+         {"alpha-pattern", 0, TOOL_LIST, &o->alpha_pattern_text, "PATTERN=X", "likewise alpha"}},
+        {P | T | A,
+         {"peft-layout", 0, TOOL_STRING, &o->peft_layout_name, "LAYOUT",
+          "of routed experts: swapped (PEFT 0.19.1 and newer) or natural (0.17.0 to 0.19.0, "
+          "Unsloth) (swapped; adapters: as it is)"}},
+        {A,
+         {"for", 0, TOOL_STRING, &o->serve, "SERVER",
+          "with -o: vllm, which wants the rows of q and k in another order"}},
+        {P | T | X | A,
          {"adapter-class", 0, TOOL_STRING, &o->adapter_class, "CLASS",
           "text or multimodal: the adapter's key names (as --init-adapter, --adapter or the "
           "checkpoint)"}},
@@ -247,9 +267,11 @@ static int list_options(struct tool_option out[MOST_OPTIONS], struct ft_options 
         {X,
          {"inputs", 0, TOOL_STRING, &o->inputs, "FILE",
           "safetensors with input_ids and labels [B, S], int32 (needed)"}},
-        {X, {"output", 'o', TOOL_STRING, &o->output, "FILE", "what to write (needed)"}},
+        {X | A,
+         {"output", 'o', TOOL_STRING, &o->output, "FILE",
+          "what to write (probe: needed; adapters: a folder)"}},
         {X, {"grads", 0, TOOL_FLAG, &o->grads, NULL, "the adapter's gradients too"}},
-        {P | E | V | G, {"json", 0, TOOL_FLAG, &o->json, NULL, "the result as JSON"}},
+        {P | E | V | G | A, {"json", 0, TOOL_FLAG, &o->json, NULL, "the result as JSON"}},
         {P | T | E | X | G,
          {"device", 0, TOOL_STRING, &o->device_name, "WHERE",
           "auto, cuda or cpu: where it is computed (auto: a GPU if there is one)"}},
@@ -291,8 +313,34 @@ static int split_names(struct tool_list *list, const char *option, struct sf_are
     return TOOL_DONE;
 }
 
+/* "self_attn.q_proj=32": the number stands behind the last '='. */
+static int read_patterns(struct sf_adapter_pattern **out, const struct tool_list *list,
+                         const char *option, struct sf_arena *arena)
+{
+    *out = sf_arena_array(arena, (uint64_t)list->count + 1, sizeof **out);
+    if (!*out)
+        return tool_usage(FT_PROGRAM, "no memory for --%s", option);
+    for (int64_t i = 0; i < list->count; i++) {
+        const char *text = list->item[i], *equals = strrchr(text, '=');
+        char *end = NULL;
+        double value = equals ? strtod(equals + 1, &end) : 0;
+        if (!equals || equals == text || end == equals + 1 || *end || !(value > 0))
+            return tool_usage(FT_PROGRAM, "--%s is PATTERN=NUMBER, as q_proj=32, not \"%s\"",
+                              option, text);
+        (*out)[i].key = sf_arena_strndup(arena, text, (uint64_t)(equals - text));
+        (*out)[i].value = value;
+        if (!(*out)[i].key)
+            return tool_usage(FT_PROGRAM, "no memory for --%s", option);
+    }
+    return TOOL_DONE;
+}
+
 static int add_operands(struct ft_options *o, const struct tool_args *args, struct sf_arena *arena)
 {
+    if (o->verb == FT_ADAPTERS && args->operands == 1) {
+        o->adapter = args->operand[0];
+        return TOOL_DONE;
+    }
     if (args->operands == 0)
         return TOOL_DONE;
     if (o->data.count == 0)
@@ -365,6 +413,14 @@ static int read_names(struct ft_options *o)
         strcmp(o->adapter_class, "multimodal") != 0)
         return tool_usage(FT_PROGRAM, "--adapter-class is text or multimodal, not \"%s\"",
                           o->adapter_class);
+    o->peft_layout = SF_ADAPTER_SWAPPED;
+    if (o->peft_layout_name && strcmp(o->peft_layout_name, "natural") == 0)
+        o->peft_layout = SF_ADAPTER_NATURAL;
+    else if (o->peft_layout_name && strcmp(o->peft_layout_name, "swapped") != 0)
+        return tool_usage(FT_PROGRAM, "--peft-layout is swapped or natural, not \"%s\"",
+                          o->peft_layout_name);
+    if (o->serve && strcmp(o->serve, "vllm") != 0)
+        return tool_usage(FT_PROGRAM, "--for is vllm, not \"%s\"", o->serve);
     if (o->lora_dropout != 0)
         return tool_usage(FT_PROGRAM, "--lora-dropout is %g; only 0 is supported", o->lora_dropout);
     if (!sft_recompute_from_name(&o->recompute, o->recompute_name))
@@ -416,6 +472,7 @@ static int check_needed(const struct ft_options *o)
         {T, o->output_dir != NULL, "--output-dir DIR"},
         {X, o->inputs != NULL, "--inputs FILE"},
         {X, o->output != NULL, "-o FILE"},
+        {A, o->adapter != NULL, "the folder of an adapter"},
     };
     for (size_t i = 0; i < sizeof needed / sizeof needed[0]; i++)
         if (needed[i].verbs & 1 << o->verb && !needed[i].there)
@@ -423,8 +480,11 @@ static int check_needed(const struct ft_options *o)
     if (o->init_adapter && o->lora_given)
         return tool_usage(FT_PROGRAM,
                           "--init-adapter brings its own rank, alpha and modules: leave out "
-                          "--lora-r, --lora-alpha, --use-rslora, --target-modules and "
-                          "--target-parameters");
+                          "--lora-r, --lora-alpha, --use-rslora, --target-modules, "
+                          "--target-parameters, --rank-pattern and --alpha-pattern");
+    if (o->verb == FT_ADAPTERS && !o->output &&
+        (o->peft_layout_name || o->adapter_class || o->serve || o->overwrite_output_dir))
+        return tool_usage(FT_PROGRAM, "adapters writes another form with -o DIR, which is missing");
     if (o->resume && o->overwrite_output_dir)
         return tool_usage(FT_PROGRAM,
                           "--resume goes on with what is there, --overwrite-output-dir replaces "
@@ -459,8 +519,9 @@ static int find_verb(enum ft_verb *out, const char *name)
             return TOOL_DONE;
         }
     }
-    return tool_usage(FT_PROGRAM,
-                      "unknown verb \"%s\": plan, train, eval, probe, preview or generate", name);
+    return tool_usage(
+        FT_PROGRAM, "unknown verb \"%s\": plan, train, eval, probe, preview, generate or adapters",
+        name);
 }
 
 int ft_options_read(struct ft_options *out, int argc, char **argv, struct sf_arena *arena)
@@ -479,10 +540,11 @@ int ft_options_read(struct ft_options *out, int argc, char **argv, struct sf_are
     out->help = args.help;
     if (status != TOOL_DONE || args.help)
         return status;
-    out->lora_given = tool_was_given(&args, "lora-r") || tool_was_given(&args, "lora-alpha") ||
-                      tool_was_given(&args, "use-rslora") ||
-                      tool_was_given(&args, "target-modules") ||
-                      tool_was_given(&args, "target-parameters");
+    out->lora_given =
+        tool_was_given(&args, "lora-r") || tool_was_given(&args, "lora-alpha") ||
+        tool_was_given(&args, "use-rslora") || tool_was_given(&args, "target-modules") ||
+        tool_was_given(&args, "target-parameters") || tool_was_given(&args, "rank-pattern") ||
+        tool_was_given(&args, "alpha-pattern");
     status =
         read_least_rate(out, tool_was_given(&args, "min-lr"), tool_was_given(&args, "min-lr-rate"));
     if (status != TOOL_DONE)
@@ -490,6 +552,11 @@ int ft_options_read(struct ft_options *out, int argc, char **argv, struct sf_are
     status = split_names(&out->target_modules, "target-modules", arena);
     if (status == TOOL_DONE)
         status = split_names(&out->target_parameters, "target-parameters", arena);
+    if (status == TOOL_DONE)
+        status = read_patterns(&out->rank_pattern, &out->rank_pattern_text, "rank-pattern", arena);
+    if (status == TOOL_DONE)
+        status =
+            read_patterns(&out->alpha_pattern, &out->alpha_pattern_text, "alpha-pattern", arena);
     if (status == TOOL_DONE)
         status = add_operands(out, &args, arena);
     if (status == TOOL_DONE)

@@ -12,7 +12,7 @@
 extern const char *ft_program; /* "scout-ft"; scout-inspect plan says its own name */
 #define FT_PROGRAM ft_program
 
-enum ft_verb { FT_PLAN, FT_TRAIN, FT_EVAL, FT_PROBE, FT_PREVIEW, FT_GENERATE };
+enum ft_verb { FT_PLAN, FT_TRAIN, FT_EVAL, FT_PROBE, FT_PREVIEW, FT_GENERATE, FT_ADAPTERS };
 
 struct ft_options {
     enum ft_verb verb;
@@ -43,7 +43,11 @@ struct ft_options {
     int64_t max_seq_length;
     /* adapter */
     const char *adapter, *init_adapter, *adapter_class, *base_model;
-    struct tool_list target_modules, target_parameters;
+    struct tool_list target_modules, target_parameters, rank_pattern_text, alpha_pattern_text;
+    struct sf_adapter_pattern *rank_pattern, *alpha_pattern;
+    const char *peft_layout_name; /* NULL: as the adapter that was read; of a new one the newest */
+    enum sf_adapter_layout peft_layout;
+    const char *serve; /* adapters: "vllm" */
     int64_t lora_r;
     double lora_alpha, lora_dropout;
     bool use_rslora, lora_given; /* lora_given: some option of a new adapter */

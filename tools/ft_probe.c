@@ -85,6 +85,7 @@ static int run(struct ft_model *m, const struct ft_options *o, const struct inpu
                                       .image = m->image,
                                       .lora = o->adapter ? &m->lora : NULL,
                                       .prefix = ft_model_prefix(m, o),
+                                      .layout = m->adapter.layout,
                                       .ops = m->ops,
                                       .ctx = m->ctx,
                                       .gradients = o->grads};

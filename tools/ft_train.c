@@ -154,7 +154,8 @@ struct sft_trainer_config ft_trainer_config(struct ft_model *model,
         .exact_policy = o->recompute != SFT_RECOMPUTE_AUTO,
         .output = {.directory = o->output_dir,
                    .base_model = base ? base : "",
-                   .prefix = ft_model_prefix(model, o)},
+                   .prefix = ft_model_prefix(model, o),
+                   .layout = o->peft_layout},
     };
 }
 

@@ -12,6 +12,7 @@ int ft_train(const struct ft_options *options, struct sf_err *err);
 int ft_eval(const struct ft_options *options, struct sf_err *err);
 int ft_preview(const struct ft_options *options, struct sf_err *err);
 int ft_generate(const struct ft_options *options, struct sf_err *err);
+int ft_adapters(const struct ft_options *options, struct sf_err *err);
 int ft_probe(const struct ft_options *options, struct sf_err *err);
 
 /* The run that `options` describe, over an open model and its data (eval NULL: none). */

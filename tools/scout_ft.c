@@ -20,6 +20,8 @@ static int run_verb(const struct ft_options *options, struct sf_err *err)
         return ft_preview(options, err);
     case FT_GENERATE:
         return ft_generate(options, err);
+    case FT_ADAPTERS:
+        return ft_adapters(options, err);
     }
     return SF_OK;
 }
@@ -30,7 +32,8 @@ static int run(int argc, char **argv, struct sf_arena *arena)
     struct sf_err err = {0};
     if (argc < 2)
         return tool_usage(FT_PROGRAM,
-                          "a verb is missing: plan, train, eval, probe, preview or generate");
+                          "a verb is missing: plan, train, eval, probe, preview, generate or "
+                          "adapters");
     if (strcmp(argv[1], "--help") == 0) {
         ft_options_overview();
         return TOOL_DONE;

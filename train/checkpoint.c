@@ -28,6 +28,7 @@ static int write_adapter(struct sf_arena *arena, const struct sft_checkpoint *c,
     if (code)
         return code;
     adapter.prefix = c->prefix;
+    adapter.layout = c->layout;
     adapter.base_model = c->base_model;
     return sf_adapter_write(directory, &adapter, c->spec, err);
 }

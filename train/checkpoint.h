@@ -18,6 +18,7 @@ struct sft_checkpoint {    /* what every checkpoint of a run has in common */
     const char *directory; /* of the run */
     const char *base_model;
     enum sf_adapter_prefix prefix;
+    enum sf_adapter_layout layout; /* of routed experts */
     const struct sf_model_spec *spec;
 };
 

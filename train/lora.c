@@ -133,11 +133,62 @@ static int match_role(bool *matched, struct names *modules, struct names *parame
     return match_path(matched, modules, module_path(arena, role), err);
 }
 
+static int check_rank(double rank, struct sf_err *err)
+{
+    if (!(rank >= 1 && rank <= 65536) || rank != floor(rank))
+        return sf_fail(err, SF_EINVAL, "LoRA rank %.10g is no whole number from 1 to 65536", rank);
+    return SF_OK;
+}
+
+/* With the rank and alpha that the patterns give it. */
+static int add_planned(struct sft_lora *out, struct sf_arena *arena,
+                       const struct sf_model_spec *spec, struct sf_role role, struct sf_err *err)
+{
+    const struct sft_lora_config *c = &out->config;
+    const char *path = sf_adapter_path(arena, SF_ADAPTER_TEXT, role);
+    double rank, alpha;
+    if (!path)
+        return sf_fail(err, SF_ENOMEM, "no memory for a module's name");
+    int code = sf_adapter_pattern_find(&rank, c->rank_pattern, c->rank_patterns, path,
+                                       (double)c->rank, err);
+    if (!code)
+        code = sf_adapter_pattern_find(&alpha, c->alpha_pattern, c->alpha_patterns, path, c->alpha,
+                                       err);
+    if (!code && (code = check_rank(rank, err)))
+        sf_err_prefix(err, "%s", path);
+    if (!code && alpha == 0)
+        code = sf_fail(err, SF_EINVAL, "%s: alpha 0 would change nothing", path);
+    if (!code)
+        add_module(out, spec, role, (int64_t)rank, alpha,
+                   sf_adapter_scale(alpha, (int64_t)rank, c->rslora));
+    return code;
+}
+
+/* Patterns are found by the first that matches: one that stands behind another may give nothing, and
+ * is used all the same. */
+static int check_patterns(const struct sft_lora *lora, struct sf_arena *arena, const char *what,
+                          const struct sf_adapter_pattern *pattern, int64_t patterns,
+                          struct sf_err *err)
+{
+    for (int64_t p = 0; p < patterns; p++) {
+        bool used = false;
+        for (int64_t i = 0; i < lora->modules && !used; i++) {
+            const char *path = sf_adapter_path(arena, SF_ADAPTER_TEXT, lora->module[i].role);
+            int code = path ? sf_adapter_pattern_match(&used, pattern[p].key, path, err)
+                            : sf_fail(err, SF_ENOMEM, "no memory for a module's name");
+            if (code)
+                return code;
+        }
+        if (!used)
+            return sf_fail(err, SF_EINVAL, "%s pattern '%s' matches nothing that is adapted", what,
+                           pattern[p].key);
+    }
+    return SF_OK;
+}
+
 static int add_matches(struct sft_lora *out, struct names *modules, struct names *parameters,
                        struct sf_arena *arena, const struct sf_model_spec *spec, struct sf_err *err)
 {
-    const struct sft_lora_config *config = &out->config;
-    double root = config->rslora ? sqrt((double)config->rank) : (double)config->rank;
     for (int32_t layer = 0; layer < spec->layers; layer++) {
         for (int part = 0; part < SF_PART_UNUSED; part++) {
             struct sf_role role = {(enum sf_part)part, layer, -1};
@@ -145,10 +196,10 @@ static int add_matches(struct sft_lora *out, struct names *modules, struct names
             if (!sf_spec_has(spec, role.part, layer))
                 continue;
             int code = match_role(&matched, modules, parameters, arena, role, err);
+            if (!code && matched)
+                code = add_planned(out, arena, spec, role, err);
             if (code)
                 return code;
-            if (matched)
-                add_module(out, spec, role, config->rank, config->alpha, config->alpha / root);
         }
     }
     return SF_OK;
@@ -166,9 +217,9 @@ static int check_used(const struct names *names, const char *what, const char *k
 
 static int check_config(const struct sft_lora_config *config, struct sf_err *err)
 {
-    if (config->rank < 1 || config->rank > 65536)
-        return sf_fail(err, SF_EINVAL, "LoRA rank %lld is not between 1 and 65536",
-                       (long long)config->rank);
+    int code = check_rank((double)config->rank, err);
+    if (code)
+        return code;
     if (config->targets + config->parameters < 1)
         return sf_fail(err, SF_EINVAL, "no target modules or parameters are given");
     return SF_OK;
@@ -195,9 +246,14 @@ int sft_lora_plan(struct sft_lora *out, struct sf_arena *arena, const struct sf_
                           "down_proj, and target parameters experts.gate_up_proj, "
                           "experts.down_proj",
                           err);
+    if (!code)
+        code = check_used(&parameters, "parameter",
+                          "they are experts.gate_up_proj and experts.down_proj", err);
+    if (!code)
+        code = check_patterns(out, arena, "rank", config->rank_pattern, config->rank_patterns, err);
     return code ? code
-                : check_used(&parameters, "parameter",
-                             "they are experts.gate_up_proj and experts.down_proj", err);
+                : check_patterns(out, arena, "alpha", config->alpha_pattern, config->alpha_patterns,
+                                 err);
 }
 
 static const struct sf_adapter_module *adapter_module(const struct sf_adapter *adapter,

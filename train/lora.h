@@ -19,6 +19,7 @@
 
 #include "kernels/ops.h"
 #include "libformat/adapter/adapter_file.h"
+#include "libformat/adapter/adapter_pattern.h"
 #include "libformat/base/arena.h"
 #include "libformat/base/err.h"
 #include "libformat/tensor/model_spec.h"
@@ -31,6 +32,9 @@ struct sft_lora_config {
     int64_t rank;
     double alpha;
     bool rslora; /* scale alpha / sqrt(rank) instead of alpha / rank */
+    /* PEFT's rank_pattern and alpha_pattern: what modules have whose path ends so */
+    const struct sf_adapter_pattern *rank_pattern, *alpha_pattern;
+    int64_t rank_patterns, alpha_patterns;
 };
 
 /* How the moments are kept: float32, or a byte each (kernels/adamw_8bit.h). */
@@ -63,7 +67,8 @@ struct sft_lora {
 };
 
 /* Lists the modules that `config` targets in `spec`; strings stay the caller's.
- * SF_EINVAL: a target or parameter that matches nothing (named), none at all, a rank below 1. */
+ * SF_EINVAL: a target, parameter or pattern that matches nothing (named), none at all, a rank that
+ * is no number from 1 to 65536. */
 int sft_lora_plan(struct sft_lora *out, struct sf_arena *arena, const struct sf_model_spec *spec,
                   const struct sft_lora_config *config, struct sf_err *err);
 /* Lists the modules of an adapter that was read, with its ranks and scales. */

@@ -137,6 +137,7 @@ static int add_gradients(struct run *run, struct sf_err *err)
     struct sf_adapter adapter;
     int code = sft_lora_export(&adapter, run->config->lora, run->arena, err);
     adapter.prefix = run->config->prefix;
+    adapter.layout = run->config->layout;
     for (int64_t i = 0; !code && i < adapter.modules; i++) {
         code = add_gradient(run, &adapter, i, 'A', err);
         if (!code)

@@ -15,6 +15,7 @@ struct sft_probe_config {
     const struct sft_image *image;
     struct sft_lora *lora;         /* NULL: the bare model. Allocated for training if `gradients` */
     enum sf_adapter_prefix prefix; /* of the gradients' keys */
+    enum sf_adapter_layout layout; /* of the experts' */
     const struct sk_ops *ops;
     struct sk_ctx *ctx;
     bool gradients;
