@@ -8,6 +8,8 @@
  *     t = x A^T                                   [rows, rank], kept for the backward
  *     dx  = dy W + scale * (dy B) A
  *     db += scale * dy^T t         da += scale * (dy B)^T x      (gradients always accumulate)
+ * With dropout A has x' = factors * x (dropout.h) in the place of x, and (dy B) A goes to dx through
+ * the same factors.
  * Weights [out, in], A [rank, in], B [out, rank]: PEFT's shapes. Row strides are in elements. */
 #ifndef SCOUT_KERNELS_LINEAR_H
 #define SCOUT_KERNELS_LINEAR_H
@@ -15,6 +17,7 @@
 #include <stdbool.h>
 
 #include "kernels/activation.h"
+#include "kernels/dropout.h"
 #include "kernels/matrix.h"
 
 struct sk_linear_forward {
@@ -30,6 +33,8 @@ struct sk_linear_forward {
     int64_t rows, in, out, groups, rank;
     int64_t y_stride, a_stride, b_stride;
     float scale;
+    const struct sk_dropout *dropout; /* of A's input, one group only; NULL: none */
+    uint32_t site;                    /* which LoRA this is, for dropout */
 };
 
 struct sk_linear_backward {
@@ -47,7 +52,9 @@ struct sk_linear_backward {
     int64_t rows, in, out, groups, rank;
     int64_t y_stride, a_stride, b_stride;
     float scale;
-    bool accumulate_dx; /* dx += instead of dx = */
+    bool accumulate_dx;               /* dx += instead of dx = */
+    const struct sk_dropout *dropout; /* as in the forward */
+    uint32_t site;
 };
 
 #endif

@@ -17,23 +17,44 @@ static struct span group_rows(const int32_t *offsets, int64_t group, int64_t row
     return (struct span){offsets[group], offsets[group + 1] - offsets[group]};
 }
 
+/* ---- dropout: a workspace of [rows, in] beside the others ---- */
+
+static uint64_t dropped_bytes(const struct sk_dropout *dropout, int64_t rows, int64_t in)
+{
+    return dropout ? sk_scratch_bytes(rows * in) : 0;
+}
+
+/* Elements first .. first + count of to = factors * from, or to +=. */
+static void drop(float *to, const float *from, int64_t first, int64_t count,
+                 const struct sk_dropout *dropout, uint32_t site, bool add)
+{
+    float factor[4];
+    for (int64_t i = first; i < first + count; i++) {
+        if (i == first || i % 4 == 0)
+            sk_dropout_factors(factor, *dropout, site, (uint64_t)i / 4);
+        to[i] = (add ? to[i] : 0) + factor[i % 4] * from[i];
+    }
+}
+
 /* ---- forward ---- */
 
 uint64_t sk_linear_forward_measure_cpu(const void *args, int threads)
 {
     const struct sk_linear_forward *a = args;
-    return (uint64_t)threads * sk_scratch_bytes(SK_TILE_OUT * a->in);
+    return (uint64_t)threads * sk_scratch_bytes(SK_TILE_OUT * a->in) +
+           dropped_bytes(a->dropout, a->rows, a->in);
 }
 
-/* t of one tile of a group's rows. */
-static void forward_t_tile(const struct sk_linear_forward *a, int64_t group, int64_t tile)
+/* t of one tile of a group's rows; `x` is what A gets. */
+static void forward_t_tile(const struct sk_linear_forward *a, const float *x, int64_t group,
+                           int64_t tile)
 {
     struct span rows = group_rows(a->offsets, group, a->rows);
     int64_t first = tile * SK_TILE_ROWS;
     if (first >= rows.count)
         return;
     int64_t n = sk_min(rows.count - first, SK_TILE_ROWS), row = rows.first + first;
-    sk_gemm_nt(a->t + row * a->rank, a->rank, a->x + row * a->in, a->in, a->a + group * a->a_stride,
+    sk_gemm_nt(a->t + row * a->rank, a->rank, x + row * a->in, a->in, a->a + group * a->a_stride,
                a->in, n, a->rank, a->in, 1, 0);
 }
 
@@ -62,12 +83,18 @@ int sk_linear_forward_cpu(struct sk_ctx *ctx, const void *args, struct sf_err *e
     int64_t row_tiles = a->a ? sk_tiles(a->rows, SK_TILE_ROWS) : 0;
     int64_t out_tiles = sk_tiles(a->out, SK_TILE_OUT);
     uint64_t scratch = sk_scratch_bytes(SK_TILE_OUT * a->in);
+    float *dropped = (float *)((char *)a->workspace + (uint64_t)ctx->threads * scratch);
 #pragma omp parallel num_threads(ctx->threads)
     {
         float *panel = (float *)((char *)a->workspace + (uint64_t)omp_get_thread_num() * scratch);
+        if (a->dropout) {
+#pragma omp for schedule(static)
+            for (int64_t row = 0; row < a->rows; row++)
+                drop(dropped, a->x, row * a->in, a->in, a->dropout, a->site, false);
+        }
 #pragma omp for schedule(dynamic)
         for (int64_t i = 0; i < a->groups * row_tiles; i++)
-            forward_t_tile(a, i / row_tiles, i % row_tiles);
+            forward_t_tile(a, a->dropout ? dropped : a->x, i / row_tiles, i % row_tiles);
 #pragma omp for schedule(dynamic)
         for (int64_t i = 0; i < a->groups * out_tiles; i++)
             forward_out_tile(a, i / out_tiles, i % out_tiles, panel);
@@ -81,13 +108,15 @@ uint64_t sk_linear_backward_measure_cpu(const void *args, int threads)
 {
     const struct sk_linear_backward *a = args;
     (void)threads;
-    return sk_scratch_bytes(SK_TILE_PANEL * a->in) + sk_scratch_bytes(a->rows * a->rank);
+    return sk_scratch_bytes(SK_TILE_PANEL * a->in) + sk_scratch_bytes(a->rows * a->rank) +
+           dropped_bytes(a->dropout, a->rows, a->in);
 }
 
 struct backward {
     const struct sk_linear_backward *a;
     float *panel; /* [SK_TILE_PANEL, in] of W, shared by all threads */
     float *u;     /* [rows, rank] = scale * dy B */
+    float *room;  /* [rows, in] with dropout: u A, then what A got */
 };
 
 /* A tile of dx (SK_TILE_ROWS x SK_TILE_PANEL) += dy[:, first .. first + n] * the panel. */
@@ -131,9 +160,12 @@ static void backward_lora_rows(const struct backward *s, int64_t group, struct s
     float *u = s->u + row * a->rank;
     sk_gemm_nn(u, a->rank, a->dy + row * a->y_stride, a->y_stride, a->b + group * a->b_stride,
                a->rank, m, a->rank, a->out, a->scale, 0);
+    float *dx = a->dropout ? s->room : a->dx;
     if (a->dx)
-        sk_gemm_nn(a->dx + row * a->in, a->in, u, a->rank, a->a + group * a->a_stride, a->in, m,
-                   a->in, a->rank, 1, 1);
+        sk_gemm_nn(dx + row * a->in, a->in, u, a->rank, a->a + group * a->a_stride, a->in, m, a->in,
+                   a->rank, 1, a->dropout ? 0 : 1);
+    if (a->dx && a->dropout)
+        drop(a->dx, s->room, row * a->in, m * a->in, a->dropout, a->site, true);
 }
 
 static void backward_db_tile(const struct backward *s, int64_t group, struct span rows,
@@ -151,8 +183,9 @@ static void backward_da_tile(const struct backward *s, int64_t group, struct spa
 {
     const struct sk_linear_backward *a = s->a;
     int64_t first = tile * SK_TILE_OUT, n = sk_min(a->in - first, SK_TILE_OUT);
+    const float *x = a->dropout ? s->room : a->x;
     sk_gemm_tn(a->da + group * a->a_stride + first, a->in, s->u + rows.first * a->rank, a->rank,
-               a->x + rows.first * a->in + first, a->in, a->rank, n, rows.count, 1, 1);
+               x + rows.first * a->in + first, a->in, a->rank, n, rows.count, 1, 1);
 }
 
 static void backward_lora(const struct backward *s, int64_t group, struct span rows)
@@ -163,6 +196,11 @@ static void backward_lora(const struct backward *s, int64_t group, struct span r
 #pragma omp for schedule(dynamic)
     for (int64_t i = 0; i < row_tiles; i++)
         backward_lora_rows(s, group, rows, i);
+    if (a->dropout) {
+#pragma omp for schedule(static)
+        for (int64_t row = 0; row < a->rows; row++)
+            drop(s->room, a->x, row * a->in, a->in, a->dropout, a->site, false);
+    }
 #pragma omp for schedule(dynamic)
     for (int64_t i = 0; i < out_tiles + in_tiles; i++) {
         if (i < out_tiles)
@@ -178,6 +216,7 @@ int sk_linear_backward_cpu(struct sk_ctx *ctx, const void *args, struct sf_err *
     (void)err;
     struct backward s = {.a = a, .panel = a->workspace};
     s.u = (float *)((char *)a->workspace + sk_scratch_bytes(SK_TILE_PANEL * a->in));
+    s.room = (float *)((char *)s.u + sk_scratch_bytes(a->rows * a->rank));
 #pragma omp parallel num_threads(ctx->threads)
     for (int64_t group = 0; group < a->groups; group++) {
         struct span rows = group_rows(a->offsets, group, a->rows);

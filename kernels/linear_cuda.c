@@ -5,19 +5,21 @@
 #include "kernels/branches_cuda.h"
 #include "kernels/cuda_private.h"
 #include "kernels/cuda_table.h"
+#include "kernels/dropout_cuda.h"
 #include "kernels/gemm_cuda.h"
 #include "kernels/nf4_cuda.h"
 #include "kernels/product_cuda.h"
 
 /* A workspace: W expanded (one for each branch that groups run on), A and B of all groups rounded to
- * bfloat16, packed, and u = scale * dy B. */
+ * bfloat16, packed, u = scale * dy B, and with dropout what A gets. */
 struct room {
-    uint16_t *weights[SK_BRANCHES], *a, *b, *u;
+    uint16_t *weights[SK_BRANCHES], *a, *b, *u, *dropped;
     uint64_t bytes;
 };
 
 struct lora {
     int64_t groups, out, in, rank;
+    int64_t dropped_rows; /* 0: no dropout */
 };
 
 static struct room lay_out(void *workspace, struct lora l, int64_t u_rows)
@@ -31,8 +33,11 @@ static struct room lay_out(void *workspace, struct lora l, int64_t u_rows)
     room.a = sk_carve(&carver, a * sizeof *room.a);
     room.b = sk_carve(&carver, b * sizeof *room.b);
     room.u = sk_carve(&carver, (uint64_t)u_rows * (uint64_t)l.rank * sizeof *room.u);
+    room.dropped =
+        sk_carve(&carver, (uint64_t)l.dropped_rows * (uint64_t)l.in * sizeof *room.dropped);
     room.bytes = carver.used;
-    assert(room.bytes == sk_linear_room_bytes(l.groups, l.out, l.in, l.rank, u_rows));
+    assert(room.bytes ==
+           sk_linear_room_bytes(l.groups, l.out, l.in, l.rank, u_rows, l.dropped_rows));
     return room;
 }
 
@@ -102,7 +107,11 @@ static int join_groups(struct sk_ctx *ctx, int64_t groups, struct sf_err *err)
 
 static struct lora forward_lora(const struct sk_linear_forward *a)
 {
-    return (struct lora){.groups = a->groups, .out = a->out, .in = a->in, .rank = a->rank};
+    return (struct lora){.groups = a->groups,
+                         .out = a->out,
+                         .in = a->in,
+                         .rank = a->rank,
+                         .dropped_rows = a->dropout ? a->rows : 0};
 }
 
 uint64_t sk_linear_forward_measure_cuda(const void *args, int threads)
@@ -118,8 +127,9 @@ static int forward_group_lora(struct sk_ctx *ctx, const struct sk_linear_forward
                               struct sf_err *err)
 {
     uint16_t *t = (uint16_t *)a->t + rows.first * a->rank;
+    const uint16_t *x = a->dropout ? room->dropped : (const uint16_t *)a->x;
     struct sk_gemm down = {.c = t,
-                           .a = (const uint16_t *)a->x + rows.first * a->in,
+                           .a = x + rows.first * a->in,
                            .b = room->a + group * a->rank * a->in,
                            .c_stride = a->rank,
                            .a_stride = a->in,
@@ -140,7 +150,12 @@ static int forward_group_lora(struct sk_ctx *ctx, const struct sk_linear_forward
                          .k = a->rank,
                          .alpha = a->scale,
                          .b_turned = true};
-    int code = sk_gemm_cuda(ctx, &down, err);
+    int code = SF_OK;
+    if (a->dropout)
+        code = sk_dropout_cuda(ctx, room->dropped, (const uint16_t *)a->x, a->rows * a->in,
+                               a->dropout, a->site, false, err);
+    if (!code)
+        code = sk_gemm_cuda(ctx, &down, err);
     return code ? code : sk_gemm_cuda(ctx, &up, err);
 }
 
@@ -185,7 +200,11 @@ int sk_linear_forward_cuda(struct sk_ctx *ctx, const void *args, struct sf_err *
 
 static struct lora backward_lora(const struct sk_linear_backward *a)
 {
-    return (struct lora){.groups = a->groups, .out = a->out, .in = a->in, .rank = a->rank};
+    return (struct lora){.groups = a->groups,
+                         .out = a->out,
+                         .in = a->in,
+                         .rank = a->rank,
+                         .dropped_rows = a->dropout ? a->rows : 0};
 }
 
 uint64_t sk_linear_backward_measure_cuda(const void *args, int threads)
@@ -231,9 +250,10 @@ static int backward_group_gradients(struct sk_ctx *ctx, const struct sk_linear_b
                          .beta = 1,
                          .a_turned = true,
                          .c_float = true};
+    const uint16_t *x = a->dropout ? room->dropped : (const uint16_t *)a->x;
     struct sk_gemm da = {.c = a->da + group * a->a_stride,
                          .a = room->u + rows.first * a->rank,
-                         .b = (const uint16_t *)a->x + rows.first * a->in,
+                         .b = x + rows.first * a->in,
                          .c_stride = a->in,
                          .a_stride = a->rank,
                          .b_stride = a->in,
@@ -245,15 +265,19 @@ static int backward_group_gradients(struct sk_ctx *ctx, const struct sk_linear_b
                          .a_turned = true,
                          .c_float = true};
     int code = sk_gemm_cuda(ctx, &db, err);
+    if (!code && a->dropout)
+        code = sk_dropout_cuda(ctx, room->dropped, (const uint16_t *)a->x, a->rows * a->in,
+                               a->dropout, a->site, false, err);
     return code ? code : sk_gemm_cuda(ctx, &da, err);
 }
 
-/* What LoRA gives to dx: u A. */
+/* What LoRA gives to dx: u A, through the factors of a dropout, whose room is free by now. */
 static int backward_group_lora_dx(struct sk_ctx *ctx, const struct sk_linear_backward *a,
                                   const struct room *room, int64_t group, struct span rows,
                                   struct sf_err *err)
 {
-    struct sk_gemm down = {.c = (uint16_t *)a->dx + rows.first * a->in,
+    uint16_t *dx = (uint16_t *)a->dx;
+    struct sk_gemm down = {.c = (a->dropout ? room->dropped : dx) + rows.first * a->in,
                            .a = room->u + rows.first * a->rank,
                            .b = room->a + group * a->rank * a->in,
                            .c_stride = a->in,
@@ -263,8 +287,12 @@ static int backward_group_lora_dx(struct sk_ctx *ctx, const struct sk_linear_bac
                            .n = a->in,
                            .k = a->rank,
                            .alpha = 1,
-                           .beta = a->accumulate_dx ? 1 : 0};
-    return sk_gemm_cuda(ctx, &down, err);
+                           .beta = a->accumulate_dx && !a->dropout ? 1 : 0};
+    int code = sk_gemm_cuda(ctx, &down, err);
+    if (!code && a->dropout)
+        code = sk_dropout_cuda(ctx, dx, room->dropped, a->rows * a->in, a->dropout, a->site,
+                               a->accumulate_dx, err);
+    return code;
 }
 
 static int backward_group_dx(struct sk_ctx *ctx, const struct sk_linear_backward *a,

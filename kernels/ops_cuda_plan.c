@@ -12,14 +12,15 @@ static uint64_t linear_forward(const void *args, int threads)
 {
     const struct sk_linear_forward *a = args;
     (void)threads;
-    return sk_linear_room_bytes(a->groups, a->out, a->in, a->rank, 0);
+    return sk_linear_room_bytes(a->groups, a->out, a->in, a->rank, 0, a->dropout ? a->rows : 0);
 }
 
 static uint64_t linear_backward(const void *args, int threads)
 {
     const struct sk_linear_backward *a = args;
     (void)threads;
-    return sk_linear_room_bytes(a->groups, a->out, a->in, a->rank, a->rows);
+    return sk_linear_room_bytes(a->groups, a->out, a->in, a->rank, a->rows,
+                                a->dropout ? a->rows : 0);
 }
 
 static uint64_t attention_forward(const void *args, int threads)

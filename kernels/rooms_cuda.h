@@ -57,7 +57,8 @@ static inline uint64_t sk_carved(uint64_t bytes)
     return (bytes + 255) / 256 * 256;
 }
 
-/* ---- linear: W expanded, A and B of all groups rounded to bfloat16, packed, u = scale * dy B ---- */
+/* ---- linear: W expanded, A and B of all groups rounded to bfloat16, packed, u = scale * dy B,
+ * and with dropout what A gets ---- */
 
 static inline uint64_t sk_product_scratch(int64_t out, int64_t in)
 {
@@ -65,13 +66,14 @@ static inline uint64_t sk_product_scratch(int64_t out, int64_t in)
 }
 
 static inline uint64_t sk_linear_room_bytes(int64_t groups, int64_t out, int64_t in, int64_t rank,
-                                            int64_t u_rows)
+                                            int64_t u_rows, int64_t dropped_rows)
 {
     uint64_t each = (uint64_t)groups * (uint64_t)rank * sizeof(uint16_t);
     uint64_t weights = sk_carved(sk_product_scratch(out, in));
     return weights * (groups > 1 ? SK_BRANCHES : 1) + sk_carved(each * (uint64_t)in) +
            sk_carved(each * (uint64_t)out) +
-           sk_carved((uint64_t)u_rows * (uint64_t)rank * sizeof(uint16_t));
+           sk_carved((uint64_t)u_rows * (uint64_t)rank * sizeof(uint16_t)) +
+           sk_carved((uint64_t)dropped_rows * (uint64_t)in * sizeof(uint16_t));
 }
 
 /* ---- attention: whom each row sees, and for the backward delta ---- */

@@ -221,26 +221,28 @@ static int new_lora(struct ft_model *m, const struct ft_options *o, struct sf_er
     }
     if (config.alpha == 0)
         return sf_fail(err, SF_EINVAL, "--lora-alpha is 0: the adapter would change nothing");
-    return sft_lora_plan(&m->lora, &m->arena, &m->spec, &config, err);
+    int code = sft_lora_plan(&m->lora, &m->arena, &m->spec, &config, err);
+    return code ? code : sft_lora_drop(&m->lora, o->lora_dropout, (uint64_t)o->seed, err);
 }
 
-static int read_lora(struct ft_model *m, const char *directory, bool training, struct sf_err *err)
+static int read_lora(struct ft_model *m, const char *directory, const struct ft_options *o,
+                     bool training, struct sf_err *err)
 {
     int code = sf_adapter_read(&m->adapter, &m->arena, directory, &m->spec, err);
     if (code)
         return code;
     m->prefix = m->adapter.prefix;
-    if (training && m->adapter.dropout > 0)
-        fprintf(stderr, "%s: %s: lora_dropout %g is kept in the file but not applied in training\n",
-                FT_PROGRAM, directory, m->adapter.dropout);
-    return sft_lora_plan_adapter(&m->lora, &m->arena, &m->spec, &m->adapter, err);
+    code = sft_lora_plan_adapter(&m->lora, &m->arena, &m->spec, &m->adapter, err);
+    return code || !training ? code
+                             : sft_lora_drop(&m->lora, m->adapter.dropout, (uint64_t)o->seed, err);
 }
 
 int ft_model_lora(struct ft_model *model, const struct ft_options *options, bool training,
                   struct sf_err *err)
 {
     const char *from = options->adapter ? options->adapter : options->init_adapter;
-    int code = from ? read_lora(model, from, training, err) : new_lora(model, options, err);
+    int code =
+        from ? read_lora(model, from, options, training, err) : new_lora(model, options, err);
     model->lora.optim = options->optim;
     return code;
 }

@@ -126,7 +126,9 @@ static int list_options(struct tool_option out[MOST_OPTIONS], struct ft_options 
           "start from this PEFT LoRA adapter"}},
         {P | T, {"lora-r", 0, TOOL_INT, &o->lora_r, "N", "rank (16)"}},
         {P | T, {"lora-alpha", 0, TOOL_DOUBLE, &o->lora_alpha, "X", "scale times rank (32)"}},
-        {P | T, {"lora-dropout", 0, TOOL_DOUBLE, &o->lora_dropout, "X", "only 0 for now (0)"}},
+        {P | T,
+         {"lora-dropout", 0, TOOL_DOUBLE, &o->lora_dropout, "X",
+          "numbers of A's inputs dropped in training (0)"}},
         {P | T, {"use-rslora", 0, TOOL_FLAG, &o->use_rslora, NULL, "scale alpha / sqrt(r)"}},
         {P | T,
          {"target-modules", 0, TOOL_LIST, &o->target_modules, "NAME",
@@ -421,8 +423,6 @@ static int read_names(struct ft_options *o)
                           o->peft_layout_name);
     if (o->serve && strcmp(o->serve, "vllm") != 0)
         return tool_usage(FT_PROGRAM, "--for is vllm, not \"%s\"", o->serve);
-    if (o->lora_dropout != 0)
-        return tool_usage(FT_PROGRAM, "--lora-dropout is %g; only 0 is supported", o->lora_dropout);
     if (!sft_recompute_from_name(&o->recompute, o->recompute_name))
         return tool_usage(FT_PROGRAM, "--recompute is none, selective, full or auto, not \"%s\"",
                           o->recompute_name);
@@ -480,7 +480,8 @@ static int check_needed(const struct ft_options *o)
     if (o->init_adapter && o->lora_given)
         return tool_usage(FT_PROGRAM,
                           "--init-adapter brings its own rank, alpha and modules: leave out "
-                          "--lora-r, --lora-alpha, --use-rslora, --target-modules, "
+                          "--lora-r, --lora-alpha, --lora-dropout, --use-rslora, "
+                          "--target-modules, "
                           "--target-parameters, --rank-pattern and --alpha-pattern");
     if (o->verb == FT_ADAPTERS && !o->output &&
         (o->peft_layout_name || o->adapter_class || o->serve || o->overwrite_output_dir))
@@ -542,9 +543,9 @@ int ft_options_read(struct ft_options *out, int argc, char **argv, struct sf_are
         return status;
     out->lora_given =
         tool_was_given(&args, "lora-r") || tool_was_given(&args, "lora-alpha") ||
-        tool_was_given(&args, "use-rslora") || tool_was_given(&args, "target-modules") ||
-        tool_was_given(&args, "target-parameters") || tool_was_given(&args, "rank-pattern") ||
-        tool_was_given(&args, "alpha-pattern");
+        tool_was_given(&args, "use-rslora") || tool_was_given(&args, "lora-dropout") ||
+        tool_was_given(&args, "target-modules") || tool_was_given(&args, "target-parameters") ||
+        tool_was_given(&args, "rank-pattern") || tool_was_given(&args, "alpha-pattern");
     status =
         read_least_rate(out, tool_was_given(&args, "min-lr"), tool_was_given(&args, "min-lr-rate"));
     if (status != TOOL_DONE)

@@ -5,7 +5,7 @@
 
 #include "kernels/adamw_8bit.h"
 #include "libformat/base/mem.h"
-#include "train/philox.h"
+#include "kernels/philox.h"
 
 enum { TENSOR_ALIGN = SK_ADAMW_BLOCK }; /* elements: a block of moments is of one tensor */
 
@@ -298,6 +298,21 @@ int sft_lora_plan_adapter(struct sft_lora *out, struct sf_arena *arena,
     return SF_OK;
 }
 
+int sft_lora_drop(struct sft_lora *lora, double probability, uint64_t key, struct sf_err *err)
+{
+    if (!(probability >= 0 && probability < 1))
+        return sf_fail(err, SF_EINVAL, "LoRA dropout %g is not from 0 to below 1", probability);
+    for (int64_t i = 0; probability > 0 && i < lora->modules; i++)
+        if (sf_part_is_expert(lora->module[i].role.part))
+            return sf_fail(err, SF_EUNSUPPORTED,
+                           "LoRA dropout %g: routed experts are adapted, and PEFT has no dropout "
+                           "for parameters",
+                           probability);
+    lora->dropout = probability;
+    lora->draw = (struct sk_dropout){.probability = (float)probability, .key = key};
+    return SF_OK;
+}
+
 static const struct {
     const char *name;
     enum sft_optim optim;
@@ -405,8 +420,8 @@ static void fill_uniform(float *out, int64_t count, float bound, uint64_t seed, 
     uint32_t word[4];
     for (int64_t i = 0; i < count; i++) {
         if (i % 4 == 0)
-            sft_philox(word, seed, number, (uint64_t)i / 4);
-        out[i] = bound * (2 * sft_philox_uniform(word[i % 4]) - 1);
+            sk_philox(word, seed, number, (uint64_t)i / 4);
+        out[i] = bound * (2 * sk_philox_uniform(word[i % 4]) - 1);
     }
 }
 

@@ -17,6 +17,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "kernels/dropout.h"
 #include "kernels/ops.h"
 #include "libformat/adapter/adapter_file.h"
 #include "libformat/adapter/adapter_pattern.h"
@@ -55,7 +56,8 @@ struct sft_lora {
     int64_t count;                 /* elements of one block part, gaps included */
     int64_t trained;               /* elements of A and B alone */
     struct sft_lora_config config; /* of an adapter that was read: targets NULL */
-    double dropout;                /* as an adapter that was read says; not applied */
+    double dropout;                /* of A's input in training; sft_lora_drop sets it */
+    struct sk_dropout draw;        /* what the ops see of it; `number` is that of the micro-batch */
     enum sft_optim optim;          /* SFT_ADAMW; may be set until anything is measured */
     bool training;                 /* the block holds gradients and moments too */
     const struct sk_ops *ops;      /* whose memory the block is; NULL until allocated */
@@ -75,6 +77,10 @@ int sft_lora_plan(struct sft_lora *out, struct sf_arena *arena, const struct sf_
 int sft_lora_plan_adapter(struct sft_lora *out, struct sf_arena *arena,
                           const struct sf_model_spec *spec, const struct sf_adapter *adapter,
                           struct sf_err *err);
+/* Training drops numbers of A's inputs, by `key` (kernels/dropout.h); before anything is measured.
+ * SF_EINVAL: no probability from 0 to below 1; SF_EUNSUPPORTED: with routed experts, whose LoRA PEFT
+ * has no dropout for. */
+int sft_lora_drop(struct sft_lora *lora, double probability, uint64_t key, struct sf_err *err);
 /* Bytes of the block: parameters, and when training gradients and moments. */
 uint64_t sft_lora_bytes(const struct sft_lora *lora, bool training);
 /* What the optimizer keeps, in bytes from the block's start; scales: of 8-bit codes. */

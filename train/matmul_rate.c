@@ -5,7 +5,7 @@
 #include "kernels/linear.h"
 #include "libformat/base/mem.h"
 #include "libformat/codec/halves.h"
-#include "train/philox.h"
+#include "kernels/philox.h"
 
 enum { WARM = 3, BLOCKS = 3, BLOCK_RUNS = 8, FILL = 1 << 18 };
 
@@ -33,9 +33,9 @@ static void make_pattern(struct bench *b)
 {
     for (int64_t i = 0; i < FILL; i += 4) {
         uint32_t word[4];
-        sft_philox(word, 1, 0, (uint64_t)i);
+        sk_philox(word, 1, 0, (uint64_t)i);
         for (int k = 0; k < 4; k++) {
-            float x = 2 * sft_philox_uniform(word[k]) - 1;
+            float x = 2 * sk_philox_uniform(word[k]) - 1;
             uint16_t half = sf_bf16_from_f32(x);
             if (b->ops->activation == SK_FORMAT_F32)
                 memcpy(b->pattern + (size_t)(i + k) * sizeof x, &x, sizeof x);

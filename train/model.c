@@ -121,6 +121,17 @@ static void bind_linear(struct sft_pass *pass, struct sft_linear *linear, enum s
         add_lora(pass, linear, part);
 }
 
+static const struct sk_dropout *dropout_of(const struct sft_pass *pass,
+                                           const struct sft_lora_module *m)
+{
+    return m && pass->dropping ? &pass->lora->draw : NULL;
+}
+
+static uint32_t site_of(const struct sft_pass *pass, const struct sft_lora_module *m)
+{
+    return m ? (uint32_t)(m - pass->lora->module) : 0;
+}
+
 void sft_linear_forward(struct sft_pass *pass, struct sft_linear *linear, enum sf_part part,
                         struct sft_ref y, struct sft_ref x)
 {
@@ -135,7 +146,9 @@ void sft_linear_forward(struct sft_pass *pass, struct sft_linear *linear, enum s
                                      .rank = m ? m->rank : 0,
                                      .a_stride = linear->a_stride,
                                      .b_stride = linear->b_stride,
-                                     .scale = m ? (float)m->scale : 0};
+                                     .scale = m ? (float)m->scale : 0,
+                                     .dropout = dropout_of(pass, m),
+                                     .site = site_of(pass, m)};
     EMIT(pass, SK_LINEAR_FORWARD, args, y, AT(linear->t), x, AT(linear->weight), AT(linear->a),
          AT(linear->b), linear->offsets, linear->host_offsets);
 }
@@ -153,7 +166,9 @@ void sft_linear_backward(struct sft_pass *pass, const struct sft_linear *linear,
                                       .a_stride = linear->a_stride,
                                       .b_stride = linear->b_stride,
                                       .scale = m ? (float)m->scale : 0,
-                                      .accumulate_dx = accumulate};
+                                      .accumulate_dx = accumulate,
+                                      .dropout = dropout_of(pass, m),
+                                      .site = site_of(pass, m)};
     /* Without LoRA the forward's x is not needed: not naming it frees its memory. */
     EMIT(pass, SK_LINEAR_BACKWARD, args, dx, AT(linear->da), AT(linear->db), dy,
          m ? linear->x : SFT_NONE, AT(linear->t), AT(linear->weight), AT(linear->a), AT(linear->b),
@@ -349,6 +364,7 @@ int sft_model_emit(struct sft_tape *tape, struct sft_ports *ports, const struct 
                             .shape = shape,
                             .number = -1,
                             .backward = mode == SFT_TRAIN || mode == SFT_PROBE_GRADS,
+                            .dropping = mode == SFT_TRAIN && lora && lora->draw.probability > 0,
                             .probing = mode == SFT_PROBE || mode == SFT_PROBE_GRADS,
                             .generating = mode == SFT_GENERATE};
     pass.layer = sf_arena_array(tape->arena, (uint64_t)spec->layers, sizeof *pass.layer);

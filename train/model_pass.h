@@ -51,6 +51,7 @@ struct sft_pass {
     const struct sft_lora *lora;
     struct sft_shape shape;
     bool backward, probing, generating;
+    bool dropping;                /* training, with dropout */
     int32_t number;               /* of the layer in hand */
     struct sft_layer_pass *layer; /* [layers] */
     int32_t d; /* gradient of the residual stream, changed in place on the way down */

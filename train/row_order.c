@@ -1,6 +1,6 @@
 #include "train/row_order.h"
 
-#include "train/philox.h"
+#include "kernels/philox.h"
 
 void sft_row_order_plain(int64_t *order, int64_t rows)
 {
@@ -13,7 +13,7 @@ static uint64_t below(uint64_t n, uint64_t seed, uint64_t epoch, uint64_t draw)
 {
     for (uint64_t attempt = 0;; attempt++) {
         uint32_t word[4];
-        sft_philox(word, seed, epoch, draw + (attempt << 48));
+        sk_philox(word, seed, epoch, draw + (attempt << 48));
         uint64_t wide = (uint64_t)word[0] << 32 | word[1];
         if (wide >= (UINT64_MAX - n + 1) % n)
             return wide % n;

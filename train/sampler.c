@@ -5,7 +5,7 @@
 #include <stdlib.h>
 
 #include "libformat/base/mem.h"
-#include "train/philox.h"
+#include "kernels/philox.h"
 
 struct candidate {
     double weight; /* exp((logit - largest) / temperature) */
@@ -94,7 +94,7 @@ static int64_t take_top_p(double *kept, const struct candidate *c, int64_t count
 static double chance(uint64_t seed, int64_t number)
 {
     uint32_t word[4];
-    sft_philox(word, seed, 0x73616d706c65 /* "sample" */, (uint64_t)number);
+    sk_philox(word, seed, 0x73616d706c65 /* "sample" */, (uint64_t)number);
     return (double)(((uint64_t)word[0] << 32 | word[1]) >> 11) * 0x1p-53;
 }
 

@@ -617,8 +617,11 @@ int sft_step_forward_backward(struct sft_loss *out, struct sft_step *step,
         return sf_fail(err, SF_EINVAL, "a step of %lld micro-batches has no target to learn from",
                        (long long)count);
     int code = SF_OK;
-    for (int64_t i = 0; !code && i < count; i++)
+    for (int64_t i = 0; !code && i < count; i++) {
         code = run_batch(out, step, &batch[i], SFT_TRAIN, 1 / (float)targets, err);
+        if (step->config.lora) /* the next micro-batch drops others */
+            step->config.lora->draw.number++;
+    }
     return code;
 }
 

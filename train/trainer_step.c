@@ -123,6 +123,7 @@ static int run_step(struct sft_metrics_step *row, struct sft_trainer *t, int64_t
     char what[64];
     float norm;
     int code = sft_step_zero_gradients(t->step, err);
+    t->config.lora->draw.number = (uint32_t)((row->step - 1) * t->config.accumulation);
     if (!code)
         code = sft_step_forward_backward(&loss, t->step, t->train.batch, count, err);
     if (!code || code == SF_ENUMERIC) {

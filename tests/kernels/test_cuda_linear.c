@@ -97,7 +97,11 @@ static void compare(const char *what, const struct made *m, float *const of[3], 
 
 /* ---- forward ---- */
 
-static void check_forward(int which, bool lora, bool grouped)
+/* Its factors, 0 and 2, lose nothing in bfloat16. */
+static const struct sk_dropout dropout = {.probability = 0.5f, .key = 3, .number = 9};
+enum { SITE = 2 };
+
+static void check_forward(int which, bool lora, bool grouped, bool drops)
 {
     struct kit kit;
     struct made m;
@@ -122,7 +126,9 @@ static void check_forward(int which, bool lora, bool grouped)
                                   .y_stride = m.y_stride,
                                   .a_stride = m.a_stride,
                                   .b_stride = m.b_stride,
-                                  .scale = 0.75f};
+                                  .scale = 0.75f,
+                                  .dropout = drops ? &dropout : NULL,
+                                  .site = SITE};
     cuda_round_activations(&kit, &forward, &a);
     cuda_run_cpu(&truth, &kit, &forward, &a);
     struct sk_linear_forward e = a;
@@ -141,25 +147,31 @@ static void check_forward(int which, bool lora, bool grouped)
 
 START_TEST(forward_meets_the_cpu)
 {
-    check_forward(_i, true, true);
+    check_forward(_i, true, true, false);
+    if (shapes[_i].groups == 1)
+        check_forward(_i, true, false, true);
     if (is_large(_i))
         return;
-    check_forward(_i, false, true);
+    check_forward(_i, false, true, false);
     if (shapes[_i].groups == 1)
-        check_forward(_i, true, false);
+        check_forward(_i, true, false, false);
 }
 END_TEST
 
 /* ---- backward ---- */
 
-enum { LORA = 1, WANT_DX = 2, ADD_DX = 4, GROUPED = 8 };
+enum { LORA = 1, WANT_DX = 2, ADD_DX = 4, GROUPED = 8, DROPS = 16 };
 
 /* da again, by way of u = scale * dy B rounded to bfloat16, which is what CUDA sums from. */
 static void emulate_da(struct kit *kit, const struct made *m, const struct sk_linear_backward *a,
                        float *da)
 {
     const struct shape *s = m->s;
-    float *u = kit_in(kit, s->rows * s->rank, 0);
+    float *u = kit_in(kit, s->rows * s->rank, 0), *x = kit_in(kit, s->rows * s->in, 0), factor[4];
+    for (int64_t i = 0; i < s->rows * s->in; i++) {
+        sk_dropout_factors(factor, dropout, SITE, (uint64_t)i / 4);
+        x[i] = (a->dropout ? factor[i % 4] : 1) * a->x[i];
+    }
     memcpy(da, a->da, (size_t)(s->groups * m->a_stride) * sizeof *da);
     for (int64_t g = 0; g < s->groups; g++) {
         int64_t row = m->offsets[g], n = m->offsets[g + 1] - row;
@@ -168,8 +180,8 @@ static void emulate_da(struct kit *kit, const struct made *m, const struct sk_li
         sk_gemm_nn(u, s->rank, a->dy + row * m->y_stride, m->y_stride,
                    m->rounded_b + g * m->b_stride, s->rank, n, s->rank, s->out, a->scale, 0);
         cuda_round(u, n * s->rank);
-        sk_gemm_tn(da + g * m->a_stride, s->in, u, s->rank, a->x + row * s->in, s->in, s->rank,
-                   s->in, n, 1, 1);
+        sk_gemm_tn(da + g * m->a_stride, s->in, u, s->rank, x + row * s->in, s->in, s->rank, s->in,
+                   n, 1, 1);
     }
 }
 
@@ -210,7 +222,9 @@ static struct sk_linear_backward make_backward(struct kit *kit, const struct mad
                                    .a_stride = m->a_stride,
                                    .b_stride = m->b_stride,
                                    .scale = 0.75f,
-                                   .accumulate_dx = flags & ADD_DX};
+                                   .accumulate_dx = flags & ADD_DX,
+                                   .dropout = flags & DROPS ? &dropout : NULL,
+                                   .site = SITE};
     if (flags & WANT_DX)
         a.dx = flags & ADD_DX ? kit_inout(kit, s->rows * s->in, 3) : kit_out(kit, s->rows * s->in);
     return a;
@@ -257,8 +271,12 @@ START_TEST(backward_meets_the_cpu)
     check_backward(_i, LORA | GROUPED);
     check_backward(_i, WANT_DX | GROUPED);
     check_backward(_i, WANT_DX | ADD_DX | GROUPED);
-    if (shapes[_i].groups == 1)
-        check_backward(_i, LORA | WANT_DX);
+    if (shapes[_i].groups > 1)
+        return;
+    check_backward(_i, LORA | WANT_DX);
+    check_backward(_i, LORA | WANT_DX | DROPS);
+    check_backward(_i, LORA | WANT_DX | ADD_DX | DROPS);
+    check_backward(_i, LORA | DROPS);
 }
 END_TEST
 

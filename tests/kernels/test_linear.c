@@ -22,7 +22,16 @@ struct wide {
     double scale;
     double *w[MOST_GROUPS];
     double *x, *a, *b, *t, *y, *dy; /* y and dy: rows of y_stride */
+    double *factor;                 /* [rows, in] of a dropout; else ones */
 };
+
+static double dot_dropped(const double *x, const double *factor, const double *a, int64_t n)
+{
+    double sum = 0;
+    for (int64_t i = 0; i < n; i++)
+        sum += factor[i] * x[i] * a[i];
+    return sum;
+}
 
 static void forward_formula(struct wide *l)
 {
@@ -32,7 +41,8 @@ static void forward_formula(struct wide *l)
             const double *x = l->x + r * s->in;
             double *t = l->t + r * s->rank, *y = l->y + r * l->y_stride;
             for (int64_t k = 0; l->a && k < s->rank; k++)
-                t[k] = kit_dot(x, l->a + g * l->a_stride + k * s->in, s->in);
+                t[k] = dot_dropped(x, l->factor + r * s->in, l->a + g * l->a_stride + k * s->in,
+                                   s->in);
             for (int64_t o = 0; o < s->out; o++) {
                 y[o] = kit_dot(x, l->w[g] + o * s->in, s->in);
                 if (l->a)
@@ -68,8 +78,9 @@ static void backward_row(const struct wide *l, int64_t g, int64_t r, double *dx,
             db[g * l->b_stride + o * s->rank + k] += l->scale * dy[o] * l->t[r * s->rank + k];
         }
         for (int64_t i = 0; i < s->in; i++) {
-            dx[r * s->in + i] += u * l->a[g * l->a_stride + k * s->in + i];
-            da[g * l->a_stride + k * s->in + i] += u * x[i];
+            double f = l->factor[r * s->in + i];
+            dx[r * s->in + i] += f * u * l->a[g * l->a_stride + k * s->in + i];
+            da[g * l->a_stride + k * s->in + i] += f * u * x[i];
         }
     }
 }
@@ -121,6 +132,22 @@ static void make_case(struct kit *kit, struct wide *l, struct given *v, int whic
     l->b = lora ? kit_wide(kit, v->b, s->groups * l->b_stride) : NULL;
     l->t = kit_zeros(kit, s->rows * s->rank);
     l->y = kit_zeros(kit, s->rows * l->y_stride);
+    l->factor = kit_zeros(kit, s->rows * s->in);
+    for (int64_t i = 0; i < s->rows * s->in; i++)
+        l->factor[i] = 1;
+}
+
+/* What every draw decides, written out. */
+static const struct sk_dropout dropout = {.probability = 0.3f, .key = 77, .number = 5};
+enum { SITE = 11 };
+
+static void fill_factors(struct wide *l)
+{
+    float factor[4];
+    for (int64_t i = 0; i < l->s.rows * l->s.in; i++) {
+        sk_dropout_factors(factor, dropout, SITE, (uint64_t)i / 4);
+        l->factor[i] = (double)factor[i % 4];
+    }
 }
 
 static void assert_gaps_untouched(float *y, const struct wide *l)
@@ -135,7 +162,7 @@ static void assert_gaps_untouched(float *y, const struct wide *l)
     }
 }
 
-static void check_forward(int which, bool lora, bool offsets)
+static void check_forward(int which, bool lora, bool offsets, bool drops)
 {
     struct kit kit;
     struct wide l;
@@ -158,7 +185,11 @@ static void check_forward(int which, bool lora, bool offsets)
                                   .y_stride = l.y_stride,
                                   .a_stride = l.a_stride,
                                   .b_stride = l.b_stride,
-                                  .scale = (float)l.scale};
+                                  .scale = (float)l.scale,
+                                  .dropout = drops ? &dropout : NULL,
+                                  .site = SITE};
+    if (drops)
+        fill_factors(&l);
     forward_formula(&l);
     kit_run(&kit, SK_LINEAR_FORWARD, &a);
     assert_gaps_untouched(a.y, &l);
@@ -170,14 +201,16 @@ static void check_forward(int which, bool lora, bool offsets)
 
 START_TEST(forward_meets_the_formula)
 {
-    check_forward(_i, true, true);
-    check_forward(_i, false, true);
-    if (shapes[_i].groups == 1)
-        check_forward(_i, true, false);
+    check_forward(_i, true, true, false);
+    check_forward(_i, false, true, false);
+    if (shapes[_i].groups > 1)
+        return;
+    check_forward(_i, true, false, false);
+    check_forward(_i, true, false, true);
 }
 END_TEST
 
-enum { LORA = 1, WANT_DX = 2, ADD_DX = 4, OFFSETS = 8 };
+enum { LORA = 1, WANT_DX = 2, ADD_DX = 4, OFFSETS = 8, DROPS = 16 };
 
 static void check_backward(int which, int flags)
 {
@@ -190,6 +223,8 @@ static void check_backward(int which, int flags)
     const struct shape *s = &l.s;
     int64_t nx = s->rows * s->in, na = s->groups * l.a_stride, nb = s->groups * l.b_stride;
     double *gx = kit_zeros(&kit, nx), *ga = kit_zeros(&kit, na), *gb = kit_zeros(&kit, nb);
+    if (flags & DROPS)
+        fill_factors(&l);
     slope_loss(&l); /* fills t */
     float *t = lora ? kit_in(&kit, s->rows * s->rank, 0) : NULL;
     for (int64_t i = 0; lora && i < s->rows * s->rank; i++)
@@ -220,7 +255,9 @@ static void check_backward(int which, int flags)
                                    .a_stride = l.a_stride,
                                    .b_stride = l.b_stride,
                                    .scale = (float)l.scale,
-                                   .accumulate_dx = flags & ADD_DX};
+                                   .accumulate_dx = flags & ADD_DX,
+                                   .dropout = flags & DROPS ? &dropout : NULL,
+                                   .site = SITE};
     if (flags & WANT_DX)
         a.dx = flags & ADD_DX ? kit_inout(&kit, nx, 3) : kit_out(&kit, nx);
     for (int64_t i = 0; flags & ADD_DX && i < nx; i++)
@@ -245,8 +282,12 @@ START_TEST(backward_meets_the_formula)
     check_backward(_i, LORA | WANT_DX | ADD_DX | OFFSETS);
     check_backward(_i, LORA | OFFSETS);
     check_backward(_i, WANT_DX | OFFSETS);
-    if (shapes[_i].groups == 1)
-        check_backward(_i, LORA | WANT_DX);
+    if (shapes[_i].groups > 1)
+        return;
+    check_backward(_i, LORA | WANT_DX);
+    check_backward(_i, LORA | WANT_DX | DROPS);
+    check_backward(_i, LORA | WANT_DX | ADD_DX | DROPS);
+    check_backward(_i, LORA | DROPS);
 }
 END_TEST
 

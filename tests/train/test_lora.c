@@ -7,7 +7,7 @@
 #include "libformat/base/mem.h"
 #include "tests/support/support.h"
 #include "tests/train/tiny.h"
-#include "train/philox.h"
+#include "kernels/philox.h"
 
 static struct sf_arena arena;
 static struct sf_model_spec spec;
@@ -50,7 +50,7 @@ START_TEST(philox_gives_the_known_answers)
     };
     for (int i = 0; i < 3; i++) {
         uint32_t got[4];
-        sft_philox(got, known[i].key, known[i].stream, known[i].counter);
+        sk_philox(got, known[i].key, known[i].stream, known[i].counter);
         ck_assert_mem_eq(got, known[i].want, sizeof got);
     }
 }

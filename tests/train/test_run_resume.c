@@ -219,6 +219,13 @@ START_TEST(also_with_moments_of_8_bits)
 }
 END_TEST
 
+START_TEST(also_with_dropout)
+{
+    assert_ok(sft_lora_drop(&t.lora, 0.3, 17, &err), err);
+    stop_everywhere(SFT_ADAMW);
+}
+END_TEST
+
 /* Stopped after every single step, and with other threads, batches on the way and files in between. */
 START_TEST(sessions_of_one_step)
 {
@@ -459,6 +466,7 @@ static Suite *make_suite(void)
     tcase_set_timeout(tc, 120);
     tcase_add_test(tc, stopped_anywhere_it_is_the_same_run);
     tcase_add_test(tc, also_with_moments_of_8_bits);
+    tcase_add_test(tc, also_with_dropout);
     tcase_add_test(tc, sessions_of_one_step);
     tcase_add_test(tc, rows_behind_the_checkpoint_are_cut);
     tcase_add_test(tc, a_damaged_checkpoint_is_named_and_the_one_before_taken);

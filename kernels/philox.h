@@ -3,12 +3,19 @@
  * Philox4x32-10 of Salmon, Moraes, Dror, Shaw, "Parallel random numbers: as easy as 1, 2, 3"
  * (SC 2011): ten rounds that multiply two words by constants and mix the halves with a key that
  * steps by Weyl constants. No state: (key, counter) gives four words. */
-#ifndef SCOUT_TRAIN_PHILOX_H
-#define SCOUT_TRAIN_PHILOX_H
+#ifndef SCOUT_KERNELS_PHILOX_H
+#define SCOUT_KERNELS_PHILOX_H
 
 #include <stdint.h>
 
-static inline void sft_philox(uint32_t out[4], uint64_t key, uint64_t stream, uint64_t counter)
+#ifdef __CUDACC__
+#define SK_BOTH __host__ __device__
+#else
+#define SK_BOTH
+#endif
+
+static inline SK_BOTH void sk_philox(uint32_t out[4], uint64_t key, uint64_t stream,
+                                     uint64_t counter)
 {
     uint32_t c0 = (uint32_t)counter, c1 = (uint32_t)(counter >> 32);
     uint32_t c2 = (uint32_t)stream, c3 = (uint32_t)(stream >> 32);
@@ -26,7 +33,7 @@ static inline void sft_philox(uint32_t out[4], uint64_t key, uint64_t stream, ui
 }
 
 /* [0, 1) in steps of 2^-24: exact in float32. */
-static inline float sft_philox_uniform(uint32_t word)
+static inline SK_BOTH float sk_philox_uniform(uint32_t word)
 {
     return (float)(word >> 8) * 0x1p-24f;
 }
