@@ -148,23 +148,64 @@ static void tell_row(void *context, const char *text)
     fprintf(stderr, "%s\n", text);
 }
 
+static struct sft_dataset_config data_config(const struct ft_model *model,
+                                             const struct ft_options *options,
+                                             const struct tool_list *files)
+{
+    return (struct sft_dataset_config){.file = files->item,
+                                       .files = files->count,
+                                       .encoder = ft_row_encoder(model, options),
+                                       .max_length = options->max_seq_length,
+                                       .mode = options->text_mode,
+                                       .too_long = options->too_long,
+                                       .untrainable = options->untrainable,
+                                       .on_note = tell_row};
+}
+
 int ft_model_data(struct sft_dataset *out, const struct ft_model *model,
                   const struct ft_options *options, const struct tool_list *files,
                   struct sf_err *err)
 {
-    struct sft_dataset_config config = {.file = files->item,
-                                        .files = files->count,
-                                        .encoder = ft_row_encoder(model, options),
-                                        .max_length = options->max_seq_length,
-                                        .mode = options->text_mode,
-                                        .too_long = options->too_long,
-                                        .untrainable = options->untrainable,
-                                        .on_note = tell_row};
+    struct sft_dataset_config config = data_config(model, options, files);
     return sft_dataset_open(out, &config, err);
 }
 
-/* No epoch shuffles like this one: what is held out tells nothing of the order of training. */
-static const uint64_t SPLIT_EPOCH = UINT64_MAX;
+/* No epoch shuffles like these: what is held out, or counts in part, tells nothing of the order of
+ * training. */
+static const uint64_t SPLIT_EPOCH = UINT64_MAX, WEIGH_EPOCH = UINT64_MAX - 1;
+
+static void tell_weights(const struct ft_options *o, const int64_t *end, const int64_t *taken)
+{
+    for (int64_t f = 0; f < o->data.count; f++)
+        fprintf(stderr, "%s: weight %g, %lld of its %lld rows in an epoch\n", o->data.item[f],
+                o->data_weight[f], (long long)taken[f], (long long)(end[f] - (f ? end[f - 1] : 0)));
+}
+
+static int open_weighed(struct sft_dataset *data, const struct ft_model *model,
+                        const struct ft_options *o, struct sf_err *err)
+{
+    int64_t files = o->data.count;
+    void *ends = NULL, *order = NULL;
+    int code = sf_alloc_for(&ends, 2 * (uint64_t)files * sizeof(int64_t), "files", err);
+    int64_t *end = ends, *taken = end + files;
+    struct sft_dataset_config config = data_config(model, o, &o->data);
+    config.file_end = end;
+    if (!code)
+        code = sft_dataset_open(data, &config, err);
+    if (!code)
+        code = sf_alloc_for(&order, (uint64_t)data->rows * sizeof(int64_t), "rows", err);
+    if (!code) {
+        sft_row_order_shuffle(order, data->rows, (uint64_t)o->seed, WEIGH_EPOCH);
+        code = sft_dataset_weigh(data, end, o->data_weight, files, order, taken, err);
+        if (code)
+            sf_err_prefix(err, "--data-weights");
+        else
+            tell_weights(o, end, taken);
+    }
+    sf_free(order);
+    sf_free(ends);
+    return code;
+}
 
 static int split_data(struct sft_dataset *data, struct sft_dataset *eval,
                       const struct ft_options *o, struct sf_err *err)
@@ -186,7 +227,8 @@ int ft_model_all_data(struct sft_dataset *data, struct sft_dataset *eval, bool *
                       struct sf_err *err)
 {
     *evaluating = options->eval_data.count > 0 || options->eval_split > 0;
-    int code = ft_model_data(data, model, options, &options->data, err);
+    int code = options->data_weight ? open_weighed(data, model, options, err)
+                                    : ft_model_data(data, model, options, &options->data, err);
     if (!code && options->eval_data.count)
         code = ft_model_data(eval, model, options, &options->eval_data, err);
     else if (!code && *evaluating)

@@ -109,6 +109,10 @@ static int list_options(struct tool_option out[MOST_OPTIONS], struct ft_options 
           ".txt, or .jsonl of text, input_ids, prompt and completion, instruction and output, "
           "messages "
           "or conversations; more files may follow"}},
+        {P | T,
+         {"data-weights", 0, TOOL_LIST, &o->data_weight_text, "X,Y,...",
+          "how often the rows of each --data file count in an epoch: 2 twice, 0.5 half of them "
+          "(1)"}},
         {P | T, {"eval-data", 0, TOOL_LIST, &o->eval_data, "FILE", "held-out data; repeatable"}},
         {P | T,
          {"eval-split", 0, TOOL_DOUBLE, &o->eval_split, "X",
@@ -264,6 +268,9 @@ static int list_options(struct tool_option out[MOST_OPTIONS], struct ft_options 
          {"logging-steps", 0, TOOL_INT, &o->logging_steps, "N",
           "where there is no terminal: a line every N steps (10)"}},
         {T,
+         {"dry-run", 0, TOOL_FLAG, &o->dry_run, NULL,
+          "everything but the steps: data, plan, the first batch as tokens; nothing is written"}},
+        {T,
          {"profile", 0, TOOL_INT, &o->profile, "N",
           "time every op in N steps behind the first, and print a table"}},
         {X,
@@ -333,6 +340,29 @@ static int read_patterns(struct sf_adapter_pattern **out, const struct tool_list
         (*out)[i].value = value;
         if (!(*out)[i].key)
             return tool_usage(FT_PROGRAM, "no memory for --%s", option);
+    }
+    return TOOL_DONE;
+}
+
+/* One for each data file. */
+static int read_weights(struct ft_options *o, struct sf_arena *arena)
+{
+    struct tool_list *list = &o->data_weight_text;
+    int status = split_names(list, "data-weights", arena);
+    if (status != TOOL_DONE || list->count == 0)
+        return status;
+    if (list->count != o->data.count)
+        return tool_usage(FT_PROGRAM, "--data-weights has %lld numbers, --data %lld files",
+                          (long long)list->count, (long long)o->data.count);
+    o->data_weight = sf_arena_array(arena, (uint64_t)list->count, sizeof *o->data_weight);
+    if (!o->data_weight)
+        return tool_usage(FT_PROGRAM, "no memory for --data-weights");
+    for (int64_t i = 0; i < list->count; i++) {
+        char *end;
+        o->data_weight[i] = strtod(list->item[i], &end);
+        if (*end || !(o->data_weight[i] > 0))
+            return tool_usage(FT_PROGRAM, "--data-weights \"%s\" is no number above 0",
+                              list->item[i]);
     }
     return TOOL_DONE;
 }
@@ -469,7 +499,7 @@ static int check_needed(const struct ft_options *o)
     } needed[] = {
         {P | T | E | X | V | G, o->model != NULL, "--model FILE"},
         {T | E | V, o->data.count > 0, "--data FILE"},
-        {T, o->output_dir != NULL, "--output-dir DIR"},
+        {T, o->output_dir || o->dry_run, "--output-dir DIR"},
         {X, o->inputs != NULL, "--inputs FILE"},
         {X, o->output != NULL, "-o FILE"},
         {A, o->adapter != NULL, "the folder of an adapter"},
@@ -560,6 +590,8 @@ int ft_options_read(struct ft_options *out, int argc, char **argv, struct sf_are
             read_patterns(&out->alpha_pattern, &out->alpha_pattern_text, "alpha-pattern", arena);
     if (status == TOOL_DONE)
         status = add_operands(out, &args, arena);
+    if (status == TOOL_DONE)
+        status = read_weights(out, arena);
     if (status == TOOL_DONE)
         status = read_names(out);
     return status == TOOL_DONE ? check_needed(out) : status;

@@ -30,6 +30,9 @@ struct ft_options {
     double temperature, top_p;
     /* data */
     struct tool_list data, eval_data;
+    struct tool_list data_weight_text;
+    double *data_weight; /* [data.count]; NULL: all 1 */
+    bool dry_run;
     double eval_split; /* part of the rows that is held out; 0: none */
     const char *text_mode_name;
     enum sft_text_mode text_mode;

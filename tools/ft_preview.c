@@ -1,11 +1,11 @@
 /* The verb preview: rows as tokens, those that are trained marked. */
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "libformat/base/file.h"
 #include "libformat/base/map_guard.h"
 #include "libformat/base/json.h"
+#include "tools/ft_tokens.h"
 #include "tools/ft_verbs.h"
 
 struct preview {
@@ -16,92 +16,14 @@ struct preview {
     struct sf_json_writer json;
     struct sf_arena arena; /* of the JSON text */
     int64_t shown;
-    bool colour;
 };
-
-/* ---- one token ---- */
-
-/* Text that can be looked at: control characters and what is no whole character are escaped. */
-static const char *visible(char *out, size_t room, const char *text, uint64_t bytes)
-{
-    size_t n = 0;
-    for (uint64_t i = 0; i < bytes && n + 8 < room;) {
-        unsigned char c = (unsigned char)text[i];
-        int length = sf_utf8_length(text + i, bytes - i);
-        bool hidden = c < 0x20 || c == 0x7f ||
-                      (length == 2 && c == 0xc2 && (unsigned char)text[i + 1] < 0xa0);
-        if (c == '\n' || c == '\t' || c == '\r') {
-            n += (size_t)snprintf(out + n, room - n, "\\%c",
-                                  c == '\n'   ? 'n'
-                                  : c == '\t' ? 't'
-                                              : 'r');
-            i++;
-        } else if (length == 0 || hidden) {
-            n += (size_t)snprintf(out + n, room - n, "\\x%02x", c);
-            i++;
-        } else {
-            memcpy(out + n, text + i, (size_t)length);
-            n += (size_t)length;
-            i += (uint64_t)length;
-        }
-    }
-    out[n] = 0;
-    return out;
-}
-
-static int piece_of(char *out, size_t room, const struct preview *p, int32_t id, struct sf_err *err)
-{
-    struct sf_arena arena = {0};
-    char *text;
-    uint64_t bytes;
-    snprintf(out, room, "%d", (int)id);
-    if (!p->model.tokenizer || !sf_tokenizer_token(p->model.tokenizer, id))
-        return SF_OK; /* rows of ids without a tokenizer: the number */
-    int code = sf_tokenizer_decode(&text, &bytes, p->model.tokenizer, &id, 1, false, &arena, err);
-    if (!code)
-        visible(out, room, text, bytes);
-    sf_arena_free(&arena);
-    return code;
-}
-
-enum { PIECE = 2048 };
-
-/* On a terminal trained tokens are green, neighbours told apart by shade; elsewhere they stand in [[
- * ]] and a bar is between tokens. */
-static int print_tokens(const struct preview *p, int64_t count, struct sf_err *err)
-{
-    char piece[PIECE];
-    bool before = false;
-    int code = SF_OK;
-    for (int64_t i = 0; !code && i < count; i++) {
-        bool trained = i > 0 && p->tokens.label.id[i] != SFT_NO_TARGET;
-        code = piece_of(piece, sizeof piece, p, p->tokens.id.id[i], err);
-        size_t length = strlen(piece);
-        bool line = length > 1 && strcmp(piece + length - 2, "\\n") == 0;
-        if (p->colour)
-            printf("\033[%sm%s\033[0m%s",
-                   trained ? i % 2 ? "30;42" : "30;102"
-                   : i % 2 ? "2"
-                           : "0",
-                   piece, line ? "\n" : "");
-        else
-            printf("%s%s%s", before && !trained ? "]]" : "",
-                   i == 0               ? (trained ? "[[" : "")
-                   : trained && !before ? "[["
-                                        : "|",
-                   piece);
-        before = trained;
-    }
-    printf("%s\n", before && !p->colour ? "]]" : "");
-    return code;
-}
 
 /* ---- one row ---- */
 
 static int write_json(struct preview *p, const char *file, int64_t line, int64_t count,
                       struct sf_err *err)
 {
-    char piece[PIECE];
+    char piece[FT_TOKEN_TEXT];
     struct sf_json_writer *w = &p->json;
     int code = SF_OK;
     sf_json_write_object(w, NULL);
@@ -120,7 +42,7 @@ static int write_json(struct preview *p, const char *file, int64_t line, int64_t
     sf_json_write_end(w, ']');
     sf_json_write_array(w, "pieces");
     for (int64_t i = 0; !code && i < count; i++) {
-        code = piece_of(piece, sizeof piece, p, p->tokens.id.id[i], err);
+        code = ft_token_text(piece, &p->model, p->tokens.id.id[i], err);
         sf_json_write_string(w, NULL, piece);
     }
     sf_json_write_end(w, ']');
@@ -142,7 +64,7 @@ static int show(struct preview *p, const char *file, int64_t line, struct sf_err
     if (count < all)
         printf("; cut behind %lld (--max-seq-length)", (long long)count);
     printf("\n");
-    return print_tokens(p, count, err);
+    return ft_print_tokens(&p->model, p->tokens.id.id, p->tokens.label.id, count, err);
 }
 
 static int show_line(struct preview *p, const char *file, const char *text, uint64_t bytes,
@@ -249,7 +171,7 @@ static int run(struct preview *p, struct sf_err *err)
 
 int ft_preview(const struct ft_options *options, struct sf_err *err)
 {
-    struct preview p = {.options = options, .colour = isatty(STDOUT_FILENO) == 1};
+    struct preview p = {.options = options};
     int code = run(&p, err);
     sft_row_tokens_close(&p.tokens);
     sf_arena_free(&p.arena);

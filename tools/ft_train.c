@@ -5,11 +5,14 @@
 #include <unistd.h>
 
 #include "libformat/base/file.h"
+#include "libformat/base/mem.h"
 #include "tools/ft_fit.h"
+#include "tools/ft_tokens.h"
 #include "tools/ft_verbs.h"
 #include "tools/run_report.h"
 #include "train/data/packing.h"
 #include "train/matmul_rate.h"
+#include "train/row_order.h"
 
 /* ---- what it says while it runs ---- */
 
@@ -252,6 +255,70 @@ static int tell_plan(const struct ft_model *m, const struct ft_fit *fit,
     return check_host(m, fit, &plan, err);
 }
 
+/* ---- everything but the steps ---- */
+
+enum { BINS = 8, FIRST_ROWS = 4 };
+
+/* Rows by length, in eight equal steps up to the longest. */
+static void print_lengths(const struct sft_dataset *data)
+{
+    int64_t count[BINS] = {0}, step = (data->longest + BINS - 1) / BINS;
+    for (int64_t row = 0; row < data->rows; row++)
+        count[(sft_dataset_length(data, row) - 1) / step]++;
+    for (int i = 0; i < BINS; i++)
+        if (i * step < data->longest)
+            printf("  %6lld to %6lld tokens  %8lld rows  %5.1f %%\n", (long long)(i * step + 1),
+                   (long long)((i + 1) * step < data->longest ? (i + 1) * step : data->longest),
+                   (long long)count[i], 100 * (double)count[i] / (double)data->rows);
+}
+
+/* A target is the token that follows: as labels, each stands with its own token. */
+static int print_row(const struct ft_model *m, const struct sft_dataset *data, int64_t row,
+                     struct sf_err *err)
+{
+    int64_t first = data->start[row], count = sft_dataset_length(data, row), trained = 0;
+    int32_t *label = sf_alloc((uint64_t)count * sizeof *label);
+    if (!label)
+        return sf_fail(err, SF_ENOMEM, "no memory for the labels of a row");
+    label[0] = SFT_NO_TARGET;
+    for (int64_t i = 1; i < count; i++) {
+        label[i] = data->target[first + i - 1];
+        trained += label[i] != SFT_NO_TARGET;
+    }
+    printf("row %lld: %lld tokens, %lld trained\n", (long long)row + 1, (long long)count,
+           (long long)trained);
+    int code = ft_print_tokens(m, data->id + first, label, count, err);
+    sf_free(label);
+    return code;
+}
+
+static int rehearse(const struct ft_model *m, const struct ft_options *o,
+                    const struct sft_dataset *data, const struct sft_trainer *trainer,
+                    struct sf_err *err)
+{
+    int64_t *order = sf_alloc((uint64_t)data->rows * sizeof *order), batch = o->train_batch;
+    if (!order)
+        return sf_fail(err, SF_ENOMEM, "no memory for the order of rows");
+    if (o->no_shuffle)
+        sft_row_order_plain(order, data->rows);
+    else
+        sft_row_order_shuffle(order, data->rows, (uint64_t)o->seed, 0);
+    batch = batch < data->rows ? batch : data->rows;
+    printf("%lld rows, %lld tokens, %lld of them trained; %lld steps\n", (long long)data->rows,
+           (long long)data->tokens, (long long)data->targets,
+           (long long)sft_trainer_steps(trainer));
+    print_lengths(data);
+    printf("\nthe first micro-batch, %lld rows%s\n", (long long)batch,
+           batch > FIRST_ROWS ? ", of which the first 4" : "");
+    int code = SF_OK;
+    for (int64_t i = 0; !code && i < batch && i < FIRST_ROWS; i++)
+        code = print_row(m, data, order[i], err);
+    sf_free(order);
+    if (!code)
+        printf("\ndry run: no step was taken, nothing was written\n");
+    return code;
+}
+
 static int run(struct ft_model *m, const struct ft_options *o, struct sft_trainer *trainer,
                struct progress *progress, struct sf_err *err)
 {
@@ -309,6 +376,11 @@ static int plan_and_run(struct ft_model *m, const struct ft_options *o,
         code = sft_trainer_resume(trainer, err);
     if (!code)
         code = tell_plan(m, &fit, trainer, err);
+    if (!code && o->dry_run) {
+        code = rehearse(m, o, data, trainer, err);
+        sft_trainer_close(trainer);
+        return code;
+    }
     if (!code)
         progress.report = (struct run_report){.directory = o->output_dir,
                                               .model = config.output.base_model,
@@ -348,6 +420,11 @@ static int train(struct ft_model *m, const struct ft_options *o, struct sf_err *
 int ft_train(const struct ft_options *options, struct sf_err *err)
 {
     struct ft_model model = {0};
+    if (options->dry_run) {
+        int dry = train(&model, options, err);
+        ft_model_close(&model);
+        return dry;
+    }
     bool ours = !sf_file_exists(options->output_dir);
     enum sft_output_mode mode = options->resume                 ? SFT_OUTPUT_RESUME
                                 : options->overwrite_output_dir ? SFT_OUTPUT_OVERWRITE

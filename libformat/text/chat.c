@@ -351,29 +351,44 @@ static int end(struct sf_chat *out, const struct sf_chat_options *o, struct sf_e
     return o->generation_prompt ? add_header(out, "assistant", err) : SF_OK;
 }
 
-int sf_chat_render(struct sf_chat *out, const struct sf_json *messages,
-                   const struct sf_chat_options *options, struct sf_err *err)
+struct rendering {
+    const struct sf_chat_options *options;
+    bool tools_due;
+    int64_t number; /* of the message in hand */
+};
+
+static int add_messages(struct sf_chat *out, struct rendering *r, const struct sf_json *messages,
+                        struct sf_err *err)
 {
-    bool tools_due = options->tools != NULL;
-    int64_t number = 0;
-    int code = begin(out, options, err);
-    if (!code && sf_json_type(messages) != SF_JSON_ARRAY)
+    const struct sf_chat_options *o = r->options;
+    if (sf_json_type(messages) != SF_JSON_ARRAY)
         return sf_fail(err, SF_EFORMAT, "a conversation is %s, not a list of messages",
                        sf_json_type_name(sf_json_type(messages)));
-    if (!code && sf_json_count(messages) == 0)
+    if (sf_json_count(messages) == 0)
         return sf_fail(err, SF_EFORMAT, "a conversation without messages");
-    for (const struct sf_json *v = sf_json_first(messages); !code && v;
-         v = sf_json_next(v), number++) {
+    for (const struct sf_json *v = sf_json_first(messages); v; v = sf_json_next(v), r->number++) {
         struct message m = {0};
-        code = read_message(&m, v, options->keys, err);
-        if (!code && options->format == SF_CHAT_LLAMA4)
-            code = add_llama4(out, &m, number, &tools_due, options->tools, err);
+        int code = read_message(&m, v, o->keys, err);
+        if (!code && o->format == SF_CHAT_LLAMA4)
+            code = add_llama4(out, &m, r->number, &r->tools_due, o->tools, err);
         else if (!code)
             code = add_short(out, &m, err);
         if (code)
-            sf_err_prefix(err, "message %lld", (long long)number);
+            return sf_err_prefix(err, "message %lld", (long long)r->number);
     }
-    if (!code && tools_due)
+    return SF_OK;
+}
+
+int sf_chat_render(struct sf_chat *out, const struct sf_json *messages,
+                   const struct sf_chat_options *options, struct sf_err *err)
+{
+    struct rendering r = {.options = options, .tools_due = options->tools != NULL};
+    int code = begin(out, options, err);
+    if (!code)
+        code = add_messages(out, &r, messages, err);
+    if (!code && options->more)
+        code = add_messages(out, &r, options->more, err);
+    if (!code && r.tools_due)
         code = sf_fail(err, SF_EFORMAT, "tools, but no user's message to put them into");
     return code ? code : end(out, options, err);
 }

@@ -54,8 +54,9 @@ struct sf_chat_options {
     enum sf_chat_format format;
     enum sf_chat_keys keys;
     const struct sf_json
-        *tools;             /* a list of descriptions, put where the template puts them; NULL */
-    bool generation_prompt; /* ends with an assistant's header, to be gone on from */
+        *tools;                 /* a list of descriptions, put where the template puts them; NULL */
+    const struct sf_json *more; /* an array of messages that follow; NULL */
+    bool generation_prompt;     /* ends with an assistant's header, to be gone on from */
 };
 
 /* `messages`: an array. What the struct held is replaced. SF_EFORMAT names the message (from 0) and

@@ -221,7 +221,8 @@ printf '{"input_ids": [1, 2]}\n{"input_ids": [1, 9999]}\n' >range.jsonl
 refused 1 'range.jsonl: line 2: token 1 has id 9999' $new --data range.jsonl
 printf '{"input_ids": [1, 2], "labels": [-100, -100]}\n' >untrained.jsonl
 refused 1 'untrained.jsonl: line 1: .*without any' $new --data untrained.jsonl
-refused 1 'line 1: a row of input_ids, but train.txt is text' $new --data train.txt ids.jsonl
+{ cat ids.jsonl && echo '{"text": "a row of text"}'; } >mixed.jsonl
+refused 1 'line 3: a row of text, but line 1 of mixed.jsonl is a row of input_ids' $new --data train.txt mixed.jsonl
 printf '{"learning_rat": 1}' >bad.json
 refused 1 'bad.json: unknown option "learning_rat"; did you mean learning-rate' $new --data train.txt --config bad.json
 refused 1 'a: there is an adapter already; --overwrite-output-dir' train $small --data train.txt --output-dir a

@@ -263,6 +263,10 @@ START_TEST(kinds_that_say_the_same)
         "\"value\":\"3\"}]}",
         messages);
     assert_same("{\"instruction\":\"Add.\",\"input\":\"1 2\",\"output\":\"3\"}", messages);
+    assert_same(
+        "{\"prompt\":[{\"role\":\"user\",\"content\":\"Add.\\n1 2\"}],\"completion\":[{\"role\":"
+        "\"assistant\",\"content\":\"3\"}]}",
+        messages);
     assert_same("{\"instruction\":\"Add.\\n1 2\",\"input\":\"\",\"output\":\"3\"}", messages);
     assert_same("{\"instruction\":\"Add.\\n1 2\",\"output\":\"3\",\"id\":4}", messages);
     encoder.chat = SF_CHAT_NONE;
@@ -314,6 +318,12 @@ static const struct {
     {"{\"text\":3}", "text", SF_EFORMAT},
     {"{\"text\":\"a\",\"labels\":[1]}", "labels belong to input_ids", SF_EFORMAT},
     {"{\"prompt\":[],\"completion\":\"b\"}", "prompt", SF_EFORMAT},
+    {"{\"prompt\":[{\"role\":\"user\",\"content\":\"a\"}],\"completion\":\"b\"}",
+     "prompt and completion: a conversation is a string", SF_EFORMAT},
+    {"{\"prompt\":[{\"role\":\"user\",\"content\":\"a\"}],\"completion\":[{\"role\":\"user\","
+     "\"content\":\"b\"}]}",
+     "the completion does not begin with what the assistant says", SF_EFORMAT},
+    {"{\"prompt\":\"a\",\"completion\":[]}", "completion", SF_EFORMAT},
     {"{\"instruction\":\"a\",\"input\":4,\"output\":\"b\"}", "input", SF_EFORMAT},
     {"{\"input_ids\":[1,2064]}", "token 1 has id 2064, outside the model's vocabulary", SF_EFORMAT},
     {"{\"input_ids\":[1],\"labels\":[2064]}", "labels[0] is 2064", SF_EFORMAT},

@@ -24,22 +24,6 @@ bool sft_untrainable_from_name(enum sft_untrainable *out, const char *name)
     return skip || strcmp(name, "error") == 0;
 }
 
-/* Text of mode BLOCKS: equal rows, the tail left out. */
-static int cut_blocks(struct sft_dataset *out, struct row_builder *b, struct sf_err *err)
-{
-    int32_t length = (int32_t)b->config->max_length;
-    int64_t blocks = b->id.count / length;
-    int code = SF_OK;
-    out->tail_tokens = b->id.count % length;
-    b->id.count = blocks * length;
-    for (int64_t i = 0; !code && i < blocks; i++)
-        code = sf_ids_append(&b->length, &length, 1, err);
-    if (!code && blocks == 0 && out->tail_tokens > 0)
-        code = sf_fail(err, SF_EINVAL, "%lld tokens of text make no row of %d; shorten the rows",
-                       (long long)out->tail_tokens, (int)length);
-    return code;
-}
-
 /* Position t of a row is trained on the label of t + 1. */
 static void fill_targets(struct sft_dataset *out, const int32_t *label)
 {
@@ -56,11 +40,11 @@ static void fill_targets(struct sft_dataset *out, const int32_t *label)
 
 static int finish(struct sft_dataset *out, struct row_builder *b, struct sf_err *err)
 {
-    int code = SF_OK;
     void *start = NULL, *target = NULL;
-    bool text = b->kind == SFT_ROW_TEXT;
-    if (text && b->config->mode == SFT_TEXT_BLOCKS)
-        code = cut_blocks(out, b, err);
+    int code = rows_end_text(b, err);
+    if (!code && b->length.count == 0 && b->tail_tokens > 0)
+        code = sf_fail(err, SF_EINVAL, "%lld tokens of text make no row of %lld; shorten the rows",
+                       (long long)b->tail_tokens, (long long)b->config->max_length);
     if (!code && b->length.count == 0)
         code = sf_fail(err, SF_EINVAL, "%s%s: the dataset is empty%s", b->config->file[0],
                        b->config->files > 1 ? " and the others" : "",
@@ -78,7 +62,8 @@ static int finish(struct sft_dataset *out, struct row_builder *b, struct sf_err 
         return code;
     for (int64_t i = 0; i < out->rows; i++)
         out->start[i + 1] = out->start[i] + b->length.id[i];
-    fill_targets(out, text ? b->id.id : b->label.id);
+    fill_targets(out, b->label.id);
+    out->tail_tokens = b->tail_tokens;
     out->truncated_rows = b->truncated_rows;
     out->truncated_tokens = b->truncated_tokens;
     out->long_rows = b->long_rows;
@@ -98,15 +83,20 @@ static int build(struct sft_dataset *out, struct row_builder *b, struct sf_err *
         return sf_fail(err, SF_EINVAL, "rows of %lld tokens; 2 are the least",
                        (long long)c->max_length);
     code = sft_row_tokens_open(&b->tokens, &c->encoder, err);
-    for (int64_t i = 0; !code && i < c->files; i++)
+    for (int64_t i = 0; !code && i < c->files; i++) {
         code = rows_add_file(b, c->file[i], err);
+        if (!code && c->file_end)
+            code = rows_end_text(b, err);
+        if (!code && c->file_end)
+            c->file_end[i] = b->length.count;
+    }
     return code ? code : finish(out, b, err);
 }
 
 int sft_dataset_open(struct sft_dataset *out, const struct sft_dataset_config *config,
                      struct sf_err *err)
 {
-    struct row_builder b = {.config = config};
+    struct row_builder b = {.config = config, .text = -1};
     *out = (struct sft_dataset){0};
     int code = build(out, &b, err);
     sft_row_tokens_close(&b.tokens);

@@ -1,10 +1,10 @@
 /* dataset.h -- training data: files of text or of token ids become rows of tokens and targets.
  *
  * A file is plain text (.txt) or JSON lines (.jsonl, .json): one object a line, of one of the kinds of
- * row.h. One dataset is of one kind. Empty lines are skipped.
+ * row.h, the same throughout the file. Empty lines are skipped.
  *
- * Text in mode BLOCKS: everything tokenized, end to end, cut into rows of `max_length` tokens; what
- * is left over at the end is not used, and counted. In mode DOCUMENTS a line, or a .txt file, is a
+ * Text in mode BLOCKS: everything tokenized, files of text that follow each other end to end, cut into
+ * rows of `max_length` tokens; what is left over at the end is not used, and counted. In mode DOCUMENTS a line, or a .txt file, is a
  * row, as a line of every other kind is. A row that is too long is cut, left out or an error; one with
  * nothing to train on is an error or left out. What was cut or left out is counted, and told row by
  * row, as far as anybody would read.
@@ -44,6 +44,8 @@ struct sft_dataset_config {
      * SFT_NOTES_MOST. NULL: not told. */
     void (*on_note)(void *context, const char *text);
     void *context;
+    int64_t *file_end; /* [files], filled: the row behind each file's last. Text then ends with its
+                          file. NULL: not asked */
 };
 enum { SFT_NOTES_MOST = 5 };
 
@@ -73,6 +75,13 @@ void sft_dataset_free(struct sft_dataset *dataset); /* a zeroed one is welcome *
  * Both are copies: for a moment there is room for all tokens twice. SF_EINVAL: none, or all. */
 int sft_dataset_split(struct sft_dataset *held_out, struct sft_dataset *data, const int64_t *order,
                       int64_t rows, struct sf_err *err);
+
+/* File f counts weight[f] times: all its rows as often as the whole part says, and of the rest as many
+ * more as that is, those that stand first in `order` (a permutation of all rows). taken[f]: its rows
+ * then. end[f]: the row behind its last, as sft_dataset_open told. Copies, as split does. SF_EINVAL: a
+ * weight that is not above 0 and at most 1000, or leaves a file no row. */
+int sft_dataset_weigh(struct sft_dataset *data, const int64_t *end, const double *weight,
+                      int64_t files, const int64_t *order, int64_t *taken, struct sf_err *err);
 
 static inline int64_t sft_dataset_length(const struct sft_dataset *dataset, int64_t row)
 {

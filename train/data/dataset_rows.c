@@ -7,7 +7,7 @@
 #include "libformat/base/json.h"
 #include "libformat/base/map_guard.h"
 
-/* All rows of a dataset are of one kind: the first one's. */
+/* All rows of a file are of one kind: the first one's. */
 static int take_kind(struct row_builder *b, enum sft_row_kind kind, const char *path, int64_t line,
                      struct sf_err *err)
 {
@@ -17,10 +17,7 @@ static int take_kind(struct row_builder *b, enum sft_row_kind kind, const char *
         b->kind_line = line;
     }
     if (b->kind == kind)
-        return SF_OK;
-    if (b->kind_line == 0)
-        return sf_fail(err, SF_EFORMAT, "a row of %s, but %s is text", sft_row_kind_name(kind),
-                       b->kind_file);
+        return kind == SFT_ROW_TEXT ? SF_OK : rows_end_text(b, err);
     return sf_fail(err, SF_EFORMAT, "a row of %s, but line %lld of %s is a row of %s",
                    sft_row_kind_name(kind), (long long)b->kind_line, b->kind_file,
                    sft_row_kind_name(b->kind));
@@ -83,11 +80,11 @@ static int end_document(struct row_builder *b, int64_t first, struct sf_err *err
     int code = judge_length(&take, b, count, err);
     if (code)
         return code;
-    b->id.count = first + take;
+    b->id.count = b->label.count = first + take;
     if (take == 0 && count > 0)
         return SF_OK;
     if (take < 2 && leaves_out(b, count)) {
-        b->id.count = first;
+        b->id.count = b->label.count = first;
         return SF_OK;
     }
     if (take < 2)
@@ -122,8 +119,28 @@ static int add_text(struct row_builder *b, const char *text, uint64_t bytes, str
                                    b->tokens.scratch, err);
     if (!code)
         code = check_ids(b, first, err);
+    if (!code)
+        code = sf_ids_append(&b->label, b->id.id + first, b->id.count - first, err);
     if (!code && b->config->mode == SFT_TEXT_DOCUMENTS)
-        code = end_document(b, first, err);
+        return end_document(b, first, err);
+    if (b->text < 0)
+        b->text = first;
+    return code;
+}
+
+int rows_end_text(struct row_builder *b, struct sf_err *err)
+{
+    int32_t length = (int32_t)b->config->max_length;
+    int code = SF_OK;
+    if (b->text < 0)
+        return SF_OK;
+    int64_t tail = (b->id.count - b->text) % length, blocks = (b->id.count - b->text) / length;
+    for (int64_t i = 0; !code && i < blocks; i++)
+        code = sf_ids_append(&b->length, &length, 1, err);
+    b->id.count -= tail;
+    b->label.count -= tail;
+    b->tail_tokens += tail;
+    b->text = -1;
     return code;
 }
 
@@ -241,6 +258,7 @@ int rows_add_file(struct row_builder *b, const char *path, struct sf_err *err)
         return code;
     b->file = path;
     b->line = 0;
+    b->kind_file = NULL;
     code = add_mapped(b, &file, path, err);
     if (code)
         sf_err_prefix(err, "%s", path);

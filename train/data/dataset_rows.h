@@ -7,11 +7,13 @@
 /* Rows under way: lists that grow. */
 struct row_builder {
     const struct sft_dataset_config *config;
-    struct sft_row_tokens tokens; /* of the row in hand */
-    enum sft_row_kind kind;
-    const char *kind_file;           /* where the kind was first seen; NULL: no row yet */
+    struct sft_row_tokens tokens;    /* of the row in hand */
+    enum sft_row_kind kind;          /* of the file in hand */
+    const char *kind_file;           /* where it was seen first; NULL: no row of the file yet */
     int64_t kind_line;               /* 0: a .txt file */
-    struct sf_ids id, label, length; /* label: not for text; length: one per row */
+    struct sf_ids id, label, length; /* length: one per row */
+    int64_t text; /* mode BLOCKS: where text begins that is not cut into rows yet; -1: nowhere */
+    int64_t tail_tokens;
     int64_t truncated_rows, truncated_tokens, long_rows, untrainable_rows;
     const char *file; /* being read, and the line in hand; 0: a .txt file */
     int64_t line;
@@ -19,5 +21,7 @@ struct row_builder {
 
 /* Adds one file, by the ending of its name. Messages name the file. */
 int rows_add_file(struct row_builder *b, const char *path, struct sf_err *err);
+/* Mode BLOCKS: text that is under way becomes rows; what is left over at its end is not used. */
+int rows_end_text(struct row_builder *b, struct sf_err *err);
 
 #endif

@@ -193,19 +193,6 @@ static int encode_completion(struct sft_row_tokens *out, const struct sft_row_en
     return code ? code : add_labels(out, prompt, out->id.count, true, err);
 }
 
-static int encode_prompt(struct sft_row_tokens *out, const struct sft_row_encoder *e,
-                         const struct sf_json *row, struct sf_err *err)
-{
-    const char *prompt, *completion;
-    int code = read_string(&prompt, row, "prompt", err);
-    if (!code)
-        code = read_string(&completion, row, "completion", err);
-    out->text.bytes = 0;
-    if (!code)
-        code = sf_text_add_string(&out->text, prompt, err);
-    return code ? code : encode_completion(out, e, completion, err);
-}
-
 /* ---- conversations ---- */
 
 /* out->chat is rendered. */
@@ -222,21 +209,71 @@ static int encode_chat(struct sft_row_tokens *out, const struct sft_row_encoder 
     return label_spans(out, e, e->train_on == SFT_TRAIN_ON_LAST ? last : 0, err);
 }
 
+static const struct sf_json *tools_of(const struct sf_json *row)
+{
+    const struct sf_json *tools = sf_json_get(row, "tools");
+    return tools && sf_json_type(tools) == SF_JSON_NULL ? NULL : tools;
+}
+
 static int encode_messages(struct sft_row_tokens *out, const struct sft_row_encoder *e,
                            const struct sf_json *row, struct sf_err *err)
 {
     bool messages = out->kind == SFT_ROW_MESSAGES;
-    const struct sf_json *tools = sf_json_get(row, "tools");
     struct sf_chat_options options = {.format = e->chat,
                                       .keys = messages ? SF_CHAT_ROLE_CONTENT : SF_CHAT_FROM_VALUE,
-                                      .tools = tools};
-    if (tools && sf_json_type(tools) == SF_JSON_NULL)
-        options.tools = NULL;
+                                      .tools = tools_of(row)};
     const char *key = messages ? "messages" : "conversations";
     if (e->chat == SF_CHAT_NONE && e->no_chat)
         return sf_fail(err, SF_EUNSUPPORTED, "a conversation, but %s", e->no_chat);
     int code = sf_chat_render(&out->chat, sf_json_get(row, key), &options, err);
     return code ? code : encode_chat(out, e, err);
+}
+
+/* Lists of messages. As TRL does, what stands behind the prompt and the header of the answer is the
+ * completion, whoever says it. */
+static int encode_prompt_messages(struct sft_row_tokens *out, const struct sft_row_encoder *e,
+                                  const struct sf_json *row, struct sf_err *err)
+{
+    const struct sf_json *prompt = sf_json_get(row, "prompt");
+    struct sf_chat_options options = {
+        .format = e->chat, .tools = tools_of(row), .generation_prompt = true};
+    if (e->chat == SF_CHAT_NONE && e->no_chat)
+        return sf_fail(err, SF_EUNSUPPORTED, "a prompt of messages, but %s", e->no_chat);
+    int code = sf_chat_render(&out->chat, prompt, &options, err);
+    if (code)
+        return sf_err_prefix(err, "prompt");
+    out->text.bytes = 0;
+    code = sf_text_add(&out->text, out->chat.text.at, out->chat.text.bytes, err);
+    options.generation_prompt = false;
+    options.more = sf_json_get(row, "completion");
+    if (!code && (code = sf_chat_render(&out->chat, prompt, &options, err)))
+        sf_err_prefix(err, "prompt and completion");
+    if (code)
+        return code;
+    struct sf_chat *chat = &out->chat;
+    uint64_t begun = out->text.bytes;
+    if (chat->spans == 0 || chat->text.bytes < begun ||
+        memcmp(chat->text.at, out->text.at, (size_t)begun) != 0)
+        return sf_fail(err, SF_EFORMAT,
+                       "the completion does not begin with what the assistant says");
+    chat->span[0] = (struct sf_chat_span){begun, chat->text.bytes};
+    chat->spans = 1;
+    return encode_chat(out, e, err);
+}
+
+static int encode_prompt(struct sft_row_tokens *out, const struct sft_row_encoder *e,
+                         const struct sf_json *row, struct sf_err *err)
+{
+    const char *prompt, *completion;
+    if (sf_json_type(sf_json_get(row, "prompt")) == SF_JSON_ARRAY)
+        return encode_prompt_messages(out, e, row, err);
+    int code = read_string(&prompt, row, "prompt", err);
+    if (!code)
+        code = read_string(&completion, row, "completion", err);
+    out->text.bytes = 0;
+    if (!code)
+        code = sf_text_add_string(&out->text, prompt, err);
+    return code ? code : encode_completion(out, e, completion, err);
 }
 
 /* The words of Stanford Alpaca's own prompt. */

@@ -3,7 +3,7 @@
  * A line is a JSON object of one of these kinds, known by its keys:
  *     {"text"}                          all of it trained
  *     {"input_ids", ["labels"]}         as the labels say (-100: not), else all
- *     {"prompt", "completion"}          the completion
+ *     {"prompt", "completion"}          the completion; two texts, or two lists of messages
  *     {"instruction", ["input"], "output"}  Alpaca: the output
  *     {"messages": [{"role", "content"}], ["tools"]}    what the assistant says
  *     {"conversations": [{"from", "value"}], ["tools"]} ShareGPT: what the assistant says
