@@ -286,6 +286,7 @@ int ft_model_lora(struct ft_model *model, const struct ft_options *options, bool
     int code =
         from ? read_lora(model, from, options, training, err) : new_lora(model, options, err);
     model->lora.optim = options->optim;
+    model->lora.b_rate = options->loraplus_lr_ratio;
     return code;
 }
 

@@ -68,6 +68,7 @@ static void set_defaults(struct ft_options *o)
                              .max_seq_length = 1024,
                              .lora_r = 16,
                              .lora_alpha = 32,
+                             .loraplus_lr_ratio = 1,
                              .train_batch = 8,
                              .eval_batch = 8,
                              .accumulation = 1,
@@ -223,6 +224,9 @@ static int list_options(struct tool_option out[MOST_OPTIONS], struct ft_options 
          {"max-steps", 0, TOOL_INT, &o->max_steps, "N",
           "instead of epochs; -1: as epochs say (-1)"}},
         {P | T, {"learning-rate", 0, TOOL_DOUBLE, &o->learning_rate, "X", "the highest (5e-5)"}},
+        {P | T,
+         {"loraplus-lr-ratio", 0, TOOL_DOUBLE, &o->loraplus_lr_ratio, "X",
+          "LoRA+: B's learning rate over A's, as PEFT's create_loraplus_optimizer (1)"}},
         {P | T,
          {"lr-scheduler-type", 0, TOOL_STRING, &o->schedule_name, "KIND",
           "linear, cosine, constant, constant_with_warmup or cosine_with_min_lr (linear)"}},
@@ -451,6 +455,9 @@ static int read_names(struct ft_options *o)
     else if (o->peft_layout_name && strcmp(o->peft_layout_name, "swapped") != 0)
         return tool_usage(FT_PROGRAM, "--peft-layout is swapped or natural, not \"%s\"",
                           o->peft_layout_name);
+    if (!(o->loraplus_lr_ratio > 0 && o->loraplus_lr_ratio <= 1e6))
+        return tool_usage(FT_PROGRAM, "--loraplus-lr-ratio is %g, not above 0",
+                          o->loraplus_lr_ratio);
     if (o->serve && strcmp(o->serve, "vllm") != 0)
         return tool_usage(FT_PROGRAM, "--for is vllm, not \"%s\"", o->serve);
     if (!sft_recompute_from_name(&o->recompute, o->recompute_name))

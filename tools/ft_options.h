@@ -52,7 +52,7 @@ struct ft_options {
     enum sf_adapter_layout peft_layout;
     const char *serve; /* adapters: "vllm" */
     int64_t lora_r;
-    double lora_alpha, lora_dropout;
+    double lora_alpha, lora_dropout, loraplus_lr_ratio;
     bool use_rslora, lora_given; /* lora_given: some option of a new adapter */
     /* run */
     const char *output_dir;

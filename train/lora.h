@@ -59,8 +59,9 @@ struct sft_lora {
     double dropout;                /* of A's input in training; sft_lora_drop sets it */
     struct sk_dropout draw;        /* what the ops see of it; `number` is that of the micro-batch */
     enum sft_optim optim;          /* SFT_ADAMW; may be set until anything is measured */
-    bool training;                 /* the block holds gradients and moments too */
-    const struct sk_ops *ops;      /* whose memory the block is; NULL until allocated */
+    double b_rate; /* LoRA+: B's learning rate over A's; 0 or 1: the same. Set as optim is */
+    bool training; /* the block holds gradients and moments too */
+    const struct sk_ops *ops; /* whose memory the block is; NULL until allocated */
     struct sk_ctx *ctx;
     void *block;       /* NULL until allocated */
     float *parameters; /* [count], host memory */
@@ -81,6 +82,11 @@ int sft_lora_plan_adapter(struct sft_lora *out, struct sf_arena *arena,
  * SF_EINVAL: no probability from 0 to below 1; SF_EUNSUPPORTED: with routed experts, whose LoRA PEFT
  * has no dropout for. */
 int sft_lora_drop(struct sft_lora *lora, double probability, uint64_t key, struct sf_err *err);
+/* LoRA+ (Hayou, Ghosh, Yu 2024): what b_rate stands for. */
+static inline double sft_lora_b_rate(const struct sft_lora *lora)
+{
+    return lora->b_rate > 0 ? lora->b_rate : 1;
+}
 /* Bytes of the block: parameters, and when training gradients and moments. */
 uint64_t sft_lora_bytes(const struct sft_lora *lora, bool training);
 /* What the optimizer keeps, in bytes from the block's start; scales: of 8-bit codes. */

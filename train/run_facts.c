@@ -59,6 +59,8 @@ static void add_optimizer(struct sft_facts *facts, struct sf_arena *arena,
     sft_facts_add(facts, arena, "optim", "%s",
                   c->lora->optim == SFT_ADAMW_8BIT ? "adamw_8bit" : "adamw_torch");
     sft_facts_add_double(facts, arena, "learning-rate", c->learning_rate);
+    if (sft_lora_b_rate(c->lora) != 1)
+        sft_facts_add_double(facts, arena, "loraplus-lr-ratio", c->lora->b_rate);
     sft_facts_add(facts, arena, "lr-scheduler-type", "%s", sft_schedule_name(schedule->kind));
     add_count(facts, arena, "steps", schedule->steps);
     add_count(facts, arena, "warmup-steps", schedule->warmup);

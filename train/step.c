@@ -62,30 +62,73 @@ static int open_zero(struct sft_step *step, struct sf_err *err)
     return sft_tape_finish(tape, step->config.ops, step->config.ctx->threads, err);
 }
 
-static void emit_adamw(struct sft_tape *t, const struct sft_step_config *c, struct sft_ref p,
-                       struct sft_ref g, struct sft_ref clip, struct sft_ref hyper)
+/* Elements of the block whose AdamW is one node: all of them, or a tensor. */
+struct range {
+    int64_t first, count;
+};
+
+/* The update's ports, as operands: clipping, and A's or B's learning rate. */
+struct rates {
+    struct sft_ref clip, hyper;
+};
+
+static struct sft_ref adapter_at(struct sft_tape *t, uint64_t offset, uint64_t bytes,
+                                 const char *name)
+{
+    return sft_at(sft_tape_adapter(t, offset, bytes, name), 0);
+}
+
+static void emit_adamw(struct sft_tape *t, const struct sft_step_config *c, struct range r,
+                       struct rates rates)
 {
     struct sft_moments o = sft_lora_moments(c->lora);
-    struct sft_ref m = sft_at(sft_tape_adapter(t, o.m, o.code_bytes, "m"), 0);
-    struct sft_ref v = sft_at(sft_tape_adapter(t, o.v, o.code_bytes, "v"), 0);
-    struct sk_adamw adamw = {.count = c->lora->count,
+    uint64_t count = (uint64_t)r.count, first = (uint64_t)r.first, floats = count * sizeof(float);
+    bool bytes = c->lora->optim == SFT_ADAMW_8BIT;
+    uint64_t code = bytes ? 1 : sizeof(float);
+    struct sft_ref p = adapter_at(t, first * sizeof(float), floats, "parameters");
+    struct sft_ref g =
+        adapter_at(t, ((uint64_t)c->lora->count + first) * sizeof(float), floats, "gradients");
+    struct sft_ref m = adapter_at(t, o.m + first * code, count * code, "m");
+    struct sft_ref v = adapter_at(t, o.v + first * code, count * code, "v");
+    struct sk_adamw adamw = {.count = r.count,
                              .beta1 = c->beta1,
                              .beta2 = c->beta2,
                              .epsilon = c->epsilon,
                              .weight_decay = c->weight_decay};
-    if (c->lora->optim == SFT_ADAMW) {
-        sft_tape_emit(t, SK_ADAMW, &adamw, (struct sft_ref[]){p, m, v, g, clip, hyper}, 6);
+    if (!bytes) {
+        sft_tape_emit(t, SK_ADAMW, &adamw, (struct sft_ref[]){p, m, v, g, rates.clip, rates.hyper},
+                      6);
         return;
     }
-    struct sft_ref ms = sft_at(sft_tape_adapter(t, o.m_scale, o.scale_bytes, "scales of m"), 0);
-    struct sft_ref vs = sft_at(sft_tape_adapter(t, o.v_scale, o.scale_bytes, "scales of v"), 0);
+    uint64_t scale = first / SK_ADAMW_BLOCK * sizeof(float);
+    uint64_t scales = (uint64_t)sk_adamw_blocks(r.count) * sizeof(float);
+    struct sft_ref ms = adapter_at(t, o.m_scale + scale, scales, "scales of m");
+    struct sft_ref vs = adapter_at(t, o.v_scale + scale, scales, "scales of v");
     struct sk_adamw_8bit adamw_8bit = {.count = adamw.count,
                                        .beta1 = adamw.beta1,
                                        .beta2 = adamw.beta2,
                                        .epsilon = adamw.epsilon,
                                        .weight_decay = adamw.weight_decay};
     sft_tape_emit(t, SK_ADAMW_8BIT, &adamw_8bit,
-                  (struct sft_ref[]){p, m, v, ms, vs, g, clip, hyper}, 8);
+                  (struct sft_ref[]){p, m, v, ms, vs, g, rates.clip, rates.hyper}, 8);
+}
+
+/* Everything at once where A and B learn alike, else tensor by tensor. */
+static void emit_updates(struct sft_tape *t, const struct sft_step_config *c, int32_t clip,
+                         int32_t hyper)
+{
+    const struct sft_lora *lora = c->lora;
+    struct rates a = {sft_at(clip, 0), sft_at(hyper, 0)}, b = a;
+    if (sft_lora_b_rate(lora) == 1) {
+        emit_adamw(t, c, (struct range){0, lora->count}, a);
+        return;
+    }
+    b.hyper = sft_at(hyper, sizeof(struct sk_adamw_hyper));
+    for (int64_t i = 0; i < lora->modules; i++) {
+        const struct sft_lora_module *m = &lora->module[i];
+        emit_adamw(t, c, (struct range){m->a, sft_lora_a_count(m)}, a);
+        emit_adamw(t, c, (struct range){m->b, sft_lora_b_count(m)}, b);
+    }
 }
 
 static int open_update(struct sft_step *step, struct sf_err *err)
@@ -96,13 +139,12 @@ static int open_update(struct sft_step *step, struct sf_err *err)
     step->norm = sft_tape_buffer(t, SFT_KEPT, SFT_PORT, sizeof(float), "gradient norm");
     step->clip = sft_tape_buffer(t, SFT_KEPT, SFT_PORT, sizeof(float), "clip");
     step->hyper =
-        sft_tape_buffer(t, SFT_KEPT, SFT_PORT, sizeof(struct sk_adamw_hyper), "learning rate");
-    struct sft_ref p = sft_at(sft_tape_adapter(t, 0, bytes, "parameters"), 0);
-    struct sft_ref g = sft_at(sft_tape_adapter(t, bytes, bytes, "gradients"), 0);
-    struct sft_ref clip = sft_at(step->clip, 0), hyper = sft_at(step->hyper, 0);
+        sft_tape_buffer(t, SFT_KEPT, SFT_PORT, 2 * sizeof(struct sk_adamw_hyper), "learning rates");
+    struct sft_ref g = adapter_at(t, bytes, bytes, "gradients");
     struct sk_grad_norm norm = {.count = c->lora->count, .max_norm = c->max_grad_norm};
-    sft_tape_emit(t, SK_GRAD_NORM, &norm, (struct sft_ref[]){sft_at(step->norm, 0), clip, g}, 3);
-    emit_adamw(t, c, p, g, clip, hyper);
+    sft_tape_emit(t, SK_GRAD_NORM, &norm,
+                  (struct sft_ref[]){sft_at(step->norm, 0), sft_at(step->clip, 0), g}, 3);
+    emit_updates(t, c, step->clip, step->hyper);
     return sft_tape_finish(t, c->ops, c->ctx->threads, err);
 }
 
@@ -630,8 +672,10 @@ int sft_step_update(float *norm, struct sft_step *step, double learning_rate, in
 {
     assert(step->config.lora && step->config.lora->training);
     const struct sft_tape *tape = &step->update;
-    struct sk_adamw_hyper hyper = {.learning_rate = learning_rate, .step = number};
-    int code = fill_port(step, tape, step->hyper, &hyper, sizeof hyper, err);
+    double b_rate = sft_lora_b_rate(step->config.lora);
+    struct sk_adamw_hyper hyper[] = {{.learning_rate = learning_rate, .step = number},
+                                     {.learning_rate = learning_rate * b_rate, .step = number}};
+    int code = fill_port(step, tape, step->hyper, hyper, sizeof hyper, err);
     if (!code)
         code = run_nodes(step, tape, 0, 1, err);
     if (!code)

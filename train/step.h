@@ -75,7 +75,8 @@ int sft_step_zero_gradients(struct sft_step *step, struct sf_err *err);
 /* gradients += those of (sum of losses) / (targets of all batches). SF_EINVAL without targets. */
 int sft_step_forward_backward(struct sft_loss *out, struct sft_step *step,
                               const struct sft_batch *batch, int64_t count, struct sf_err *err);
-/* Clips and applies AdamW with step number `number` (from 1). *norm: before clipping.
+/* Clips and applies AdamW with step number `number` (from 1); B's learning rate is lora->b_rate as
+ * large. *norm: before clipping.
  * SF_ENUMERIC: the norm is not finite; nothing was changed. */
 int sft_step_update(float *norm, struct sft_step *step, double learning_rate, int64_t number,
                     struct sf_err *err);

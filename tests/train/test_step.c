@@ -262,6 +262,19 @@ START_TEST(steps_allocate_nothing)
 }
 END_TEST
 
+/* Is element i of the block one of a B? */
+static bool in_b(int64_t i)
+{
+    for (int64_t k = 0; k < t.lora.modules; k++) {
+        const struct sft_lora_module *m = &t.lora.module[k];
+        if (i >= m->b && i < m->b + sft_lora_b_count(m))
+            return true;
+    }
+    return false;
+}
+
+static double by_hand_b_rate = 1, update_rate = 1e-2;
+
 /* What AdamW does with clipping, in double: as torch.optim.AdamW and clip_grad_norm_ say. */
 static void adamw_by_hand(double *p, double *m, double *v, const float *gradient, int64_t n,
                           const struct sft_step_config *c, double rate, int64_t number)
@@ -271,8 +284,10 @@ static void adamw_by_hand(double *p, double *m, double *v, const float *gradient
         norm += (double)gradient[i] * gradient[i];
     norm = sqrt(norm);
     double clip = c->max_grad_norm > 0 ? fmin(1, c->max_grad_norm / (norm + 1e-6)) : 1;
+    double base = rate;
     for (int64_t i = 0; i < n; i++) {
         double g = clip * gradient[i];
+        rate = in_b(i) ? base * by_hand_b_rate : base;
         p[i] *= 1 - rate * c->weight_decay;
         m[i] = c->beta1 * m[i] + (1 - c->beta1) * g;
         v[i] = c->beta2 * v[i] + (1 - c->beta2) * g * g;
@@ -302,9 +317,9 @@ static double update_error(const struct sft_step_config *by_hand)
         assert_ok(sft_step_forward_backward(&loss, step, &batch, 1, &err), err);
         for (int64_t i = 0; i < n; i++) /* far from 1: clipping shows, in each step differently */
             sft_lora_state(&t.lora, SFT_LORA_GRADIENTS)[i] *= 50.0f * (float)number;
-        adamw_by_hand(p, m, v, sft_lora_state(&t.lora, SFT_LORA_GRADIENTS), n, by_hand, 1e-2,
+        adamw_by_hand(p, m, v, sft_lora_state(&t.lora, SFT_LORA_GRADIENTS), n, by_hand, update_rate,
                       number);
-        assert_ok(sft_step_update(&norm, step, 1e-2, number, &err), err);
+        assert_ok(sft_step_update(&norm, step, update_rate, number, &err), err);
         ck_assert_float_gt(norm, 2);
     }
     for (int64_t i = 0; i < n; i++) {
@@ -320,6 +335,34 @@ START_TEST(updates_follow_adamw)
     double error = update_error(&defaults);
     printf("step: three updates, off by %.2g of what they moved\n", error);
     ck_assert_double_lt(error, 1e-5);
+}
+END_TEST
+
+/* LoRA+: B learns 16 times as fast; taken as 8 times it would be seen. Decay goes with the rate. */
+START_TEST(b_has_a_rate_of_its_own)
+{
+    float *start = flat_copy(t.lora.parameters);
+    t.lora.b_rate = by_hand_b_rate = 16;
+    double error = update_error(&defaults);
+    printf("step: three updates of LoRA+, off by %.2g of what they moved\n", error);
+    ck_assert_double_lt(error, 1e-5);
+    memcpy(t.lora.parameters, start, (size_t)t.lora.count * sizeof *start);
+    memset(sft_lora_state(&t.lora, SFT_LORA_M), 0, sft_lora_moments(&t.lora).bytes);
+    by_hand_b_rate = 8;
+    ck_assert_double_gt(update_error(&defaults), 0.1);
+}
+END_TEST
+
+/* At a rate that B can take: far off, gradients change so much that a byte no longer holds them. */
+START_TEST(also_with_8_bit_moments)
+{
+    t.lora.optim = SFT_ADAMW_8BIT;
+    update_rate = 1e-4;
+    t.lora.b_rate = by_hand_b_rate = 16;
+    double error = update_error(&defaults);
+    printf("step: three 8-bit updates of LoRA+, off by %.2g\n", error);
+    ck_assert_double_lt(error, 0.05);
+    ck_assert_double_gt(error, 1e-4);
 }
 END_TEST
 
@@ -458,6 +501,8 @@ static Suite *step_suite(void)
     tcase_add_test(tc, a_batch_fits_a_larger_tape);
     tcase_add_test(tc, steps_allocate_nothing);
     tcase_add_test(tc, updates_follow_adamw);
+    tcase_add_test(tc, b_has_a_rate_of_its_own);
+    tcase_add_test(tc, also_with_8_bit_moments);
     tcase_add_test(tc, updates_of_8_bit_moments_keep_near_adamw);
     tcase_add_loop_test(tc, wrong_updates_are_seen, 0, 4);
     tcase_add_test(tc, bad_batches_are_named);
