@@ -1,10 +1,10 @@
 #include "tools/ft_options.h"
 
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "libformat/base/jobs.h"
+#include "tools/ft_lists.h"
 
 enum {
     P = 1 << FT_PLAN,
@@ -300,77 +300,6 @@ static int list_options(struct tool_option out[MOST_OPTIONS], struct ft_options 
 
 /* ---- what the table cannot say ---- */
 
-/* "q_proj,v_proj" becomes two names. */
-static int split_names(struct tool_list *list, const char *option, struct sf_arena *arena)
-{
-    struct tool_list out = {0};
-    uint64_t most = (uint64_t)list->count;
-    for (int64_t i = 0; i < list->count; i++)
-        for (const char *c = list->item[i]; *c; c++)
-            most += *c == ',';
-    if (!(out.item = sf_arena_array(arena, most + 1, sizeof *out.item)))
-        return tool_usage(FT_PROGRAM, "no memory for the names of --%s", option);
-    for (int64_t i = 0; i < list->count; i++) {
-        for (const char *at = list->item[i]; at;) {
-            const char *comma = strchr(at, ',');
-            size_t length = comma ? (size_t)(comma - at) : strlen(at);
-            char *name = sf_arena_strndup(arena, at, length);
-            if (!name || length == 0)
-                return tool_usage(FT_PROGRAM, "--%s \"%s\" has an empty name", option,
-                                  list->item[i]);
-            out.item[out.count++] = name;
-            at = comma ? comma + 1 : NULL;
-        }
-    }
-    *list = out;
-    return TOOL_DONE;
-}
-
-/* "self_attn.q_proj=32": the number stands behind the last '='. */
-static int read_patterns(struct sf_adapter_pattern **out, const struct tool_list *list,
-                         const char *option, struct sf_arena *arena)
-{
-    *out = sf_arena_array(arena, (uint64_t)list->count + 1, sizeof **out);
-    if (!*out)
-        return tool_usage(FT_PROGRAM, "no memory for --%s", option);
-    for (int64_t i = 0; i < list->count; i++) {
-        const char *text = list->item[i], *equals = strrchr(text, '=');
-        char *end = NULL;
-        double value = equals ? strtod(equals + 1, &end) : 0;
-        if (!equals || equals == text || end == equals + 1 || *end || !(value > 0))
-            return tool_usage(FT_PROGRAM, "--%s is PATTERN=NUMBER, as q_proj=32, not \"%s\"",
-                              option, text);
-        (*out)[i].key = sf_arena_strndup(arena, text, (uint64_t)(equals - text));
-        (*out)[i].value = value;
-        if (!(*out)[i].key)
-            return tool_usage(FT_PROGRAM, "no memory for --%s", option);
-    }
-    return TOOL_DONE;
-}
-
-/* One for each data file. */
-static int read_weights(struct ft_options *o, struct sf_arena *arena)
-{
-    struct tool_list *list = &o->data_weight_text;
-    int status = split_names(list, "data-weights", arena);
-    if (status != TOOL_DONE || list->count == 0)
-        return status;
-    if (list->count != o->data.count)
-        return tool_usage(FT_PROGRAM, "--data-weights has %lld numbers, --data %lld files",
-                          (long long)list->count, (long long)o->data.count);
-    o->data_weight = sf_arena_array(arena, (uint64_t)list->count, sizeof *o->data_weight);
-    if (!o->data_weight)
-        return tool_usage(FT_PROGRAM, "no memory for --data-weights");
-    for (int64_t i = 0; i < list->count; i++) {
-        char *end;
-        o->data_weight[i] = strtod(list->item[i], &end);
-        if (*end || !(o->data_weight[i] > 0))
-            return tool_usage(FT_PROGRAM, "--data-weights \"%s\" is no number above 0",
-                              list->item[i]);
-    }
-    return TOOL_DONE;
-}
-
 static int add_operands(struct ft_options *o, const struct tool_args *args, struct sf_arena *arena)
 {
     if (o->verb == FT_ADAPTERS && args->operands == 1) {
@@ -587,18 +516,19 @@ int ft_options_read(struct ft_options *out, int argc, char **argv, struct sf_are
         read_least_rate(out, tool_was_given(&args, "min-lr"), tool_was_given(&args, "min-lr-rate"));
     if (status != TOOL_DONE)
         return status;
-    status = split_names(&out->target_modules, "target-modules", arena);
+    status = ft_split_names(&out->target_modules, "target-modules", arena);
     if (status == TOOL_DONE)
-        status = split_names(&out->target_parameters, "target-parameters", arena);
-    if (status == TOOL_DONE)
-        status = read_patterns(&out->rank_pattern, &out->rank_pattern_text, "rank-pattern", arena);
+        status = ft_split_names(&out->target_parameters, "target-parameters", arena);
     if (status == TOOL_DONE)
         status =
-            read_patterns(&out->alpha_pattern, &out->alpha_pattern_text, "alpha-pattern", arena);
+            ft_read_patterns(&out->rank_pattern, &out->rank_pattern_text, "rank-pattern", arena);
+    if (status == TOOL_DONE)
+        status =
+            ft_read_patterns(&out->alpha_pattern, &out->alpha_pattern_text, "alpha-pattern", arena);
     if (status == TOOL_DONE)
         status = add_operands(out, &args, arena);
     if (status == TOOL_DONE)
-        status = read_weights(out, arena);
+        status = ft_read_weights(&out->data_weight, &out->data_weight_text, out->data.count, arena);
     if (status == TOOL_DONE)
         status = read_names(out);
     return status == TOOL_DONE ? check_needed(out) : status;
