@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs what a build needs and this machine lacks, on Debian or Ubuntu; asks nothing.
-#   cmake/install-deps.sh [build|test]     build: compiler, CMake, libraries; test (default): + Check
+#   cmake/install-deps.sh [build|test]     build: compiler, CMake, libraries; test (default): + Check, cppcheck
 # Nothing is touched when nothing is missing. Where it cannot install it says what is missing and
 # exits 1.
 set -eu
@@ -49,6 +49,7 @@ look() {
     need libopenblas-dev pkg-config --exists openblas
     if [ "$want" = test ]; then
         need check pkg-config --exists check
+        need cppcheck command -v cppcheck
     fi
 }
 

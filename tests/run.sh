@@ -72,6 +72,13 @@ sh cmake/install-deps.sh test || finish "cannot install what the build needs"
 build dev
 build release
 
+echo "== static checks"
+if sh tests/checks/static.sh "$root/build/tests/dev"; then
+    passed=$((passed + 1))
+else
+    failed=$((failed + 1))
+fi
+
 # Nothing may be skipped here: what needs a GPU is labelled gpu.
 before=$skipped
 run dev sanitized -LE '^(long|gpu|soak)$'

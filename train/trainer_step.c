@@ -60,7 +60,8 @@ static int explain_batches(char text[SFT_TROUBLE_TEXT], struct sft_trouble *trou
             return code;
         }
         if (trouble->found)
-            sft_trouble_format(text, trouble, &t->train.batch[i], sft_batches_origin(&t->train, i));
+            sft_trouble_format(text, trouble, &t->train.batch[i], t->config.data,
+                               sft_batches_origin(&t->train, i));
     }
     return SF_OK;
 }

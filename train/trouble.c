@@ -244,8 +244,10 @@ static int64_t document_of(const struct sft_batch *batch, int64_t row)
 }
 
 void sft_trouble_format(char text[SFT_TROUBLE_TEXT], const struct sft_trouble *trouble,
-                        const struct sft_batch *batch, const int64_t *data_row)
+                        const struct sft_batch *batch, const struct sft_dataset *data,
+                        const int64_t *data_row)
 {
+    char place[SFT_PLACE_TEXT];
     int at = snprintf(text, SFT_TROUBLE_TEXT, "%s%s", trouble->what,
                       trouble->told ? "" : " was the first result that is not finite");
     if (trouble->rows == 0)
@@ -254,9 +256,9 @@ void sft_trouble_format(char text[SFT_TROUBLE_TEXT], const struct sft_trouble *t
                    ", in %lld of %lld tokens: ", (long long)trouble->rows, (long long)batch->rows);
     for (int64_t i = 0; i < trouble->rows && i < SFT_TROUBLE_ROWS; i++) {
         int64_t d = document_of(batch, trouble->row[i]);
-        at += snprintf(text + at, (size_t)(SFT_TROUBLE_TEXT - at), "%sdata row %lld token %lld",
-                       i ? ", " : "", (long long)data_row[d] + 1,
-                       (long long)(trouble->row[i] - batch->document[d]) + 1);
+        at += snprintf(text + at, (size_t)(SFT_TROUBLE_TEXT - at), "%stoken %lld of %s",
+                       i ? ", " : "", (long long)(trouble->row[i] - batch->document[d]) + 1,
+                       sft_dataset_place(place, data, data_row[d]));
     }
     if (trouble->rows > SFT_TROUBLE_ROWS)
         snprintf(text + at, (size_t)(SFT_TROUBLE_TEXT - at), ", ...");

@@ -6,9 +6,10 @@
 #ifndef SCOUT_TRAIN_TROUBLE_H
 #define SCOUT_TRAIN_TROUBLE_H
 
+#include "train/data/dataset.h"
 #include "train/step.h"
 
-enum { SFT_TROUBLE_ROWS = 4, SFT_TROUBLE_TEXT = 600 };
+enum { SFT_TROUBLE_ROWS = 4, SFT_TROUBLE_TEXT = 1400 };
 
 struct sft_trouble {
     bool found;
@@ -27,8 +28,10 @@ int sft_trouble_find(struct sft_trouble *out, struct sft_step *step, const struc
 int sft_trouble_modules(int64_t *count, char first[96], const struct sft_lora *lora,
                         enum sft_lora_state state, struct sf_err *err);
 /* One clause: "layers.3.q (linear_forward) was the first result that is not finite, in 2 of 64 tokens:
- * data row 17 token 5, ...". data_row[document]: the row of the dataset that a document is. */
+ * token 5 of row 17 of the data (chat.jsonl, line 18), ...". data_row[document]: the row of `data`,
+ * before packing, that a document is. */
 void sft_trouble_format(char text[SFT_TROUBLE_TEXT], const struct sft_trouble *trouble,
-                        const struct sft_batch *batch, const int64_t *data_row);
+                        const struct sft_batch *batch, const struct sft_dataset *data,
+                        const int64_t *data_row);
 
 #endif

@@ -14,10 +14,10 @@ struct adapter_config {
     unsigned layouts; /* bit l: experts may have layout l; both unless scout_layout says */
 };
 
-/* Fills *out and rank, alpha, rslora, dropout, for_vllm and base_model of *adapter from
+/* Fills *config, and rank, alpha, rslora, dropout, for_vllm and base_model of *out, from
  * text[0..bytes). SF_EUNSUPPORTED names the field whose value asks for something that we do not do:
  * a field that is not known must be null, false or empty. */
-int adapter_config_read(struct adapter_config *out, struct sf_adapter *adapter,
+int adapter_config_read(struct adapter_config *config, struct sf_adapter *out,
                         struct sf_arena *arena, const char *text, uint64_t bytes,
                         struct sf_err *err);
 /* Does target_parameters list the parameter whose path this is? */

@@ -116,8 +116,9 @@ static long long poison_token(void)
 START_TEST(a_token_is_named_with_its_row)
 {
     struct sft_trainer_config c = config();
-    char row[64], wanted[256];
-    snprintf(row, sizeof row, "in 1 of 11 tokens: data row 4 token %lld", poison_token());
+    char row[256], wanted[512];
+    snprintf(row, sizeof row, "in 1 of 11 tokens: token %lld of row 4 of the data (%s, line 4)",
+             poison_token(), data.file[0]);
     snprintf(
         wanted, sizeof wanted,
         "step 2: numbers are not finite: embedding (embed_forward) was the first result that is "
@@ -128,7 +129,7 @@ START_TEST(a_token_is_named_with_its_row)
     wanted[5] = '1';
     check_says(&c, wanted);
     c.shuffle = true; /* wherever the row comes */
-    check_says(&c, strstr(row, "data row"));
+    check_says(&c, strstr(row, "token "));
 }
 END_TEST
 

@@ -1,5 +1,6 @@
 #include "train/data/dataset.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "libformat/base/mem.h"
@@ -68,8 +69,29 @@ static int finish(struct sft_dataset *out, struct row_builder *b, struct sf_err 
     out->truncated_tokens = b->truncated_tokens;
     out->long_rows = b->long_rows;
     out->untrainable_rows = b->untrainable_rows;
-    out->id = b->id.id; /* handed over */
-    b->id = (struct sf_ids){0};
+    out->id = b->id.id; /* handed over, as the places are: pairs of two numbers */
+    out->place = (struct sft_row_place *)b->place.id;
+    b->id = b->place = (struct sf_ids){0};
+    return rows_name_files(out, b->config->file, b->config->files, err);
+}
+
+int rows_name_files(struct sft_dataset *out, const char *const *file, int64_t files,
+                    struct sf_err *err)
+{
+    uint64_t bytes = (uint64_t)files * sizeof *out->file;
+    void *block;
+    for (int64_t i = 0; i < files; i++)
+        bytes += strlen(file[i]) + 1;
+    int code = sf_alloc_for(&block, bytes, "names of files", err);
+    if (code)
+        return code;
+    out->file = block;
+    out->files = files;
+    char *at = (char *)(out->file + files);
+    for (int64_t i = 0; i < files; i++) {
+        out->file[i] = at;
+        at = stpcpy(at, file[i]) + 1;
+    }
     return SF_OK;
 }
 
@@ -84,6 +106,7 @@ static int build(struct sft_dataset *out, struct row_builder *b, struct sf_err *
                        (long long)c->max_length);
     code = sft_row_tokens_open(&b->tokens, &c->encoder, err);
     for (int64_t i = 0; !code && i < c->files; i++) {
+        b->file_number = (int32_t)i;
         code = rows_add_file(b, c->file[i], err);
         if (!code && c->file_end)
             code = rows_end_text(b, err);
@@ -103,9 +126,24 @@ int sft_dataset_open(struct sft_dataset *out, const struct sft_dataset_config *c
     sf_ids_free(&b.id);
     sf_ids_free(&b.label);
     sf_ids_free(&b.length);
+    sf_ids_free(&b.place);
     if (code)
         sft_dataset_free(out);
     return code;
+}
+
+const char *sft_dataset_place(char text[SFT_PLACE_TEXT], const struct sft_dataset *data,
+                              int64_t row)
+{
+    int n = snprintf(text, SFT_PLACE_TEXT, "row %lld of the data", (long long)row + 1);
+    const struct sft_row_place *place = &data->place[row];
+    if (place->file < 0)
+        return text;
+    n += snprintf(text + n, (size_t)(SFT_PLACE_TEXT - n), " (%.150s", data->file[place->file]);
+    if (place->line)
+        n += snprintf(text + n, (size_t)(SFT_PLACE_TEXT - n), ", line %d", (int)place->line);
+    snprintf(text + n, (size_t)(SFT_PLACE_TEXT - n), ")");
+    return text;
 }
 
 void sft_dataset_free(struct sft_dataset *dataset)
@@ -116,5 +154,7 @@ void sft_dataset_free(struct sft_dataset *dataset)
     sf_free(dataset->document);
     sf_free(dataset->first);
     sf_free(dataset->origin);
+    sf_free(dataset->place);
+    sf_free(dataset->file);
     *dataset = (struct sft_dataset){0};
 }

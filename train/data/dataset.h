@@ -49,6 +49,12 @@ struct sft_dataset_config {
 };
 enum { SFT_NOTES_MOST = 5 };
 
+/* Where a row stands in its file. */
+struct sft_row_place {
+    int32_t file; /* of the config's; -1: in several, text end to end */
+    int32_t line; /* from 1; 0: not lines of rows; the last of them stands for those behind 2^31 */
+};
+
 struct sft_dataset {
     int64_t rows;
     int64_t *start;  /* [rows + 1] into id and target */
@@ -61,15 +67,22 @@ struct sft_dataset {
     int64_t long_rows, untrainable_rows;      /* left out: too long, nothing to train on */
     /* Packed (packing.h): a row is documents end to end. Else 0 and NULL: a row is one document. */
     int64_t documents;
-    int64_t *document; /* [documents + 1] into id and target */
-    int64_t *first;    /* [rows + 1] into document: each row's */
-    int64_t *origin;   /* [documents]: which row it was */
+    int64_t *document;           /* [documents + 1] into id and target */
+    int64_t *first;              /* [rows + 1] into document: each row's */
+    int64_t *origin;             /* [documents]: which row it was */
+    struct sft_row_place *place; /* [rows before packing] */
+    char **file;                 /* [files] names */
+    int64_t files;
 };
 
 /* SF_EFORMAT names the file and the line or offset: not UTF-8, broken JSON, an id outside the
  * vocabulary, two kinds of rows, a row without a target. SF_EINVAL: no row at all. */
 int sft_dataset_open(struct sft_dataset *out, const struct sft_dataset_config *config,
                      struct sf_err *err);
+/* "row 17 of the data (chat.jsonl, line 18)" of a row before packing, from 0. */
+enum { SFT_PLACE_TEXT = 256 };
+const char *sft_dataset_place(char text[SFT_PLACE_TEXT], const struct sft_dataset *data,
+                              int64_t row);
 void sft_dataset_free(struct sft_dataset *dataset); /* a zeroed one is welcome */
 /* Moves rows order[0..rows) into a dataset of their own; the others, and those, stay in their order.
  * Both are copies: for a moment there is room for all tokens twice. SF_EINVAL: none, or all. */

@@ -71,6 +71,15 @@ static bool leaves_out(struct row_builder *b, int64_t tokens)
     return true;
 }
 
+/* Ends a row of so many tokens. */
+static int end_row(struct row_builder *b, int64_t tokens, int32_t file, struct sf_err *err)
+{
+    int32_t length = (int32_t)tokens;
+    const int32_t place[] = {file, b->line < INT32_MAX ? (int32_t)b->line : INT32_MAX};
+    int code = sf_ids_append(&b->place, place, 2, err);
+    return code ? code : sf_ids_append(&b->length, &length, 1, err);
+}
+
 /* ---- text ---- */
 
 /* Ends a document. */
@@ -91,8 +100,7 @@ static int end_document(struct row_builder *b, int64_t first, struct sf_err *err
         return sf_fail(err, SF_EFORMAT,
                        "a document of %lld tokens has no token to be trained on; 2 are needed",
                        (long long)count);
-    int32_t length = (int32_t)take;
-    return sf_ids_append(&b->length, &length, 1, err);
+    return end_row(b, take, b->file_number, err);
 }
 
 static int check_ids(const struct row_builder *b, int64_t first, struct sf_err *err)
@@ -123,20 +131,26 @@ static int add_text(struct row_builder *b, const char *text, uint64_t bytes, str
         code = sf_ids_append(&b->label, b->id.id + first, b->id.count - first, err);
     if (!code && b->config->mode == SFT_TEXT_DOCUMENTS)
         return end_document(b, first, err);
-    if (b->text < 0)
+    if (b->text < 0) {
         b->text = first;
+        b->text_file = b->file_number;
+    }
+    if (b->text_file != b->file_number)
+        b->text_file = -1;
     return code;
 }
 
 int rows_end_text(struct row_builder *b, struct sf_err *err)
 {
-    int32_t length = (int32_t)b->config->max_length;
+    int64_t length = b->config->max_length, line = b->line;
     int code = SF_OK;
     if (b->text < 0)
         return SF_OK;
     int64_t tail = (b->id.count - b->text) % length, blocks = (b->id.count - b->text) / length;
+    b->line = 0;
     for (int64_t i = 0; !code && i < blocks; i++)
-        code = sf_ids_append(&b->length, &length, 1, err);
+        code = end_row(b, length, b->text_file, err);
+    b->line = line;
     b->id.count -= tail;
     b->label.count -= tail;
     b->tail_tokens += tail;
@@ -166,11 +180,10 @@ static int add_labelled(struct row_builder *b, const struct sf_json *row, struct
                        (long long)t->id.count,
                        t->trained ? "; those that were are behind the maximal sequence length"
                                   : "");
-    int32_t length = (int32_t)count;
     code = sf_ids_append(&b->id, t->id.id, count, err);
     if (!code)
         code = sf_ids_append(&b->label, t->label.id, count, err);
-    return code ? code : sf_ids_append(&b->length, &length, 1, err);
+    return code ? code : end_row(b, count, b->file_number, err);
 }
 
 /* ---- files ---- */

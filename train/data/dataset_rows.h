@@ -13,7 +13,10 @@ struct row_builder {
     int64_t kind_line;               /* 0: a .txt file */
     struct sf_ids id, label, length; /* length: one per row */
     int64_t text; /* mode BLOCKS: where text begins that is not cut into rows yet; -1: nowhere */
+    int32_t text_file;   /* the file that it is in; -1: several */
+    struct sf_ids place; /* two for each row: struct sft_row_place */
     int64_t tail_tokens;
+    int32_t file_number; /* of the file in hand */
     int64_t truncated_rows, truncated_tokens, long_rows, untrainable_rows;
     const char *file; /* being read, and the line in hand; 0: a .txt file */
     int64_t line;
@@ -21,6 +24,9 @@ struct row_builder {
 
 /* Adds one file, by the ending of its name. Messages name the file. */
 int rows_add_file(struct row_builder *b, const char *path, struct sf_err *err);
+/* out->file: a copy of these names, one block. */
+int rows_name_files(struct sft_dataset *out, const char *const *file, int64_t files,
+                    struct sf_err *err);
 /* Mode BLOCKS: text that is under way becomes rows; what is left over at its end is not used. */
 int rows_end_text(struct row_builder *b, struct sf_err *err);
 

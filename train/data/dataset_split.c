@@ -3,13 +3,13 @@
 #include <string.h>
 
 #include "libformat/base/mem.h"
-#include "train/data/dataset.h"
+#include "train/data/dataset_rows.h"
 
 /* A dataset of rows row[0..rows) of `from`, in that order; a row may stand there more than once. */
 static int gather(struct sft_dataset *out, const struct sft_dataset *from, const int64_t *row,
                   int64_t rows, struct sf_err *err)
 {
-    void *start = NULL, *id = NULL, *target = NULL;
+    void *start = NULL, *id = NULL, *target = NULL, *place = NULL;
     *out = (struct sft_dataset){.rows = rows};
     for (int64_t i = 0; i < rows; i++)
         out->tokens += sft_dataset_length(from, row[i]);
@@ -21,6 +21,11 @@ static int gather(struct sft_dataset *out, const struct sft_dataset *from, const
     if (!code)
         code = sf_alloc_for(&target, (uint64_t)out->tokens * sizeof *out->target, "targets", err);
     out->target = target;
+    if (!code)
+        code = sf_alloc_for(&place, (uint64_t)rows * sizeof *out->place, "places of rows", err);
+    out->place = place;
+    if (!code)
+        code = rows_name_files(out, (const char *const *)from->file, from->files, err);
     for (int64_t i = 0; !code && i < rows; i++) {
         int64_t length = sft_dataset_length(from, row[i]), at = out->start[i];
         memcpy(out->id + at, from->id + from->start[row[i]], (size_t)length * sizeof *out->id);
@@ -30,6 +35,7 @@ static int gather(struct sft_dataset *out, const struct sft_dataset *from, const
             out->targets += out->target[k] != SFT_NO_TARGET;
         out->longest = length > out->longest ? length : out->longest;
         out->start[i + 1] = at + length;
+        out->place[i] = from->place[row[i]];
     }
     if (code)
         sft_dataset_free(out);

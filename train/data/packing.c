@@ -175,6 +175,8 @@ static int replace(struct sft_dataset *data, const struct packer *p, struct sf_e
     packed.documents = p->documents;
     place_documents(&packed, p);
     copy_tokens(&packed, data);
+    data->place = NULL; /* the packed one's now, as the names are */
+    data->file = NULL;
     sft_dataset_free(data);
     *data = packed;
     return SF_OK;
