@@ -1,6 +1,7 @@
 #!/bin/sh
 # Installs what is missing, builds, runs every test; asks nothing.
 #   tests/run.sh
+# cppcheck first (tests/checks). Soaks, which try every fault, are not run: ctest -L soak.
 # Under sanitizers (preset dev) all tests but the long numeric ones; those, and the GPU's where there
 # is one, optimized (preset release: with CUDA kernels where nvcc is found). Everything built lies in
 # build/tests. The last line is "N passed, N failed, N skipped"; exit status 0 only if none failed.
@@ -79,14 +80,15 @@ else
     failed=$((failed + 1))
 fi
 
-# Nothing may be skipped here: what needs a GPU is labelled gpu.
+# Nothing may be skipped here: what needs a GPU is labelled gpu, what needs a browser browser.
 before=$skipped
-run dev sanitized -LE '^(long|gpu|soak)$'
+run dev sanitized -LE '^(long|gpu|soak|browser)$'
 [ "$ran" -gt 0 ] || finish "no test was found"
 run release long -L '^long$' -LE '^gpu$'
 if [ "$skipped" -gt "$before" ]; then
-    finish "a test that needs no GPU was skipped"
+    finish "a test that needs neither GPU nor browser was skipped"
 fi
+run dev browser -L '^browser$'
 
 before=$skipped
 run release gpu -L '^gpu$'

@@ -19,7 +19,9 @@ static inline char *sf_put_decimal(char *at, int64_t number)
     while (left /= 10);
     if (number < 0)
         *at++ = '-';
-    return stpcpy(at, first);
+    size_t length = (size_t)(digits + sizeof digits - 1 - first);
+    memcpy(at, first, length + 1);
+    return at + length;
 }
 
 #endif
