@@ -117,12 +117,19 @@ static char *config_text(const char *directory)
     return text;
 }
 
+/* A folder of that name with the adapter in it. */
+static const char *written(const char *name, const struct sf_adapter *adapter)
+{
+    const char *directory = scout_scratch_path(name);
+    assert_ok(sf_adapter_write(directory, adapter, &spec, &err), err);
+    return directory;
+}
+
 START_TEST(written_is_read_back)
 {
-    struct sf_adapter_module m[MODULES];
+    static struct sf_adapter_module m[MODULES];
     struct sf_adapter want = sample(m, _i), got;
-    const char *directory = scout_scratch_path("all");
-    assert_ok(sf_adapter_write(directory, &want, &spec, &err), err);
+    const char *directory = written("all", &want);
     assert_ok(sf_adapter_read(&got, &arena, directory, &spec, &err), err);
     check_same(&got, &want);
     ck_assert(got.dropout == 0); /* PEFT takes none beside target_parameters */
@@ -131,10 +138,9 @@ END_TEST
 
 START_TEST(patterns_are_short_where_they_can_be)
 {
-    struct sf_adapter_module m[MODULES];
+    static struct sf_adapter_module m[MODULES];
     struct sf_adapter adapter = sample(m, 0);
-    const char *directory = scout_scratch_path("patterns");
-    assert_ok(sf_adapter_write(directory, &adapter, &spec, &err), err);
+    const char *directory = written("patterns", &adapter);
     char *text = config_text(directory);
     ck_assert_ptr_nonnull(strstr(text, "\"rank_pattern\": {\n"
                                        "    \"model.layers.1.self_attn.q_proj\": 4,\n"
@@ -177,7 +183,7 @@ static void file_delta(float *delta, const struct sf_safetensors *file, const ch
 
 START_TEST(both_layouts_are_the_same_delta)
 {
-    struct sf_adapter_module m[MODULES];
+    static struct sf_adapter_module m[MODULES];
     float delta[2][EXPERTS * HIDDEN * 2 * WIDTH];
     for (int natural = 0; natural < 2; natural++) {
         struct sf_adapter adapter = sample(m, 2 * natural);
@@ -211,11 +217,10 @@ END_TEST
 /* Without a model: the sizes are in the tensors. */
 START_TEST(sizes_are_found_in_the_tensors)
 {
-    struct sf_adapter_module m[MODULES];
+    static struct sf_adapter_module m[MODULES];
     struct sf_adapter want = sample(m, _i);
     struct sf_adapter_source *source;
-    const char *directory = scout_scratch_path("sizes"), *again = scout_scratch_path("again");
-    assert_ok(sf_adapter_write(directory, &want, &spec, &err), err);
+    const char *directory = written("sizes", &want), *again = scout_scratch_path("again");
     assert_ok(sf_adapter_open(&source, directory, NULL, &err), err);
     const struct sf_model_spec *got = sf_adapter_spec(source);
     ck_assert_int_eq(got->hidden, HIDDEN);
@@ -240,12 +245,11 @@ START_TEST(a_lone_parameter_is_named_by_the_config)
 {
     struct sf_adapter_module m[1] = {
         module(_i & 1 ? SF_PART_EXPERT_DOWN : SF_ADAPTER_GATE_UP, 0, 2, 4)};
-    struct sf_adapter_module w[MODULES];
+    static struct sf_adapter_module w[MODULES];
     struct sf_adapter want = sample(w, _i & 2), got;
-    const char *directory = scout_scratch_path("lone");
     want.module = m;
     want.modules = 1;
-    assert_ok(sf_adapter_write(directory, &want, &spec, &err), err);
+    const char *directory = written("lone", &want);
     assert_ok(sf_adapter_read(&got, &arena, directory, &spec, &err), err);
     check_same(&got, &want);
     ck_assert_ptr_nonnull(strstr(config_text(directory), "\"target_modules\": []"));
@@ -257,13 +261,12 @@ END_TEST
 
 START_TEST(square_experts_need_a_word)
 {
-    struct sf_adapter_module m[MODULES];
+    static struct sf_adapter_module m[MODULES];
     struct sf_adapter want = sample(m, 2 * _i), got;
-    const char *directory = scout_scratch_path("square");
     spec.expert_width = HIDDEN;
     m[0] = module(SF_PART_EXPERT_DOWN, 0, 2, 4);
     want.modules = 1;
-    assert_ok(sf_adapter_write(directory, &want, &spec, &err), err);
+    const char *directory = written("square", &want);
     assert_ok(sf_adapter_read(&got, &arena, directory, &spec, &err), err);
     check_same(&got, &want);
     char *text = config_text(directory), *mark = strstr(text, "\"scout_layout\"");
@@ -286,6 +289,17 @@ struct part {
 #define E2 "base_model.model.model.layers.2.feed_forward.experts."
 #define GOOD "\"r\":2,\"target_parameters\":[\"experts.gate_up_proj\",\"experts.down_proj\"]"
 enum { R = 2, ER = EXPERTS * R, GU = 2 * WIDTH };
+/* both tensors of a parameter, swapped */
+#define GATE_UP                                                                                    \
+    {E0 "base_layer.lora_A.weight", ER, GU},                                                       \
+    {                                                                                              \
+        E0 "base_layer.lora_B.weight", HIDDEN, ER                                                  \
+    }
+#define DOWN                                                                                       \
+    {E0 "lora_A.weight", ER, HIDDEN},                                                              \
+    {                                                                                              \
+        E0 "lora_B.weight", WIDTH, ER                                                              \
+    }
 
 static const struct {
     const char *fields, *message;
@@ -297,54 +311,28 @@ static const struct {
      SF_OK, /* the control: nothing wrong */
      {{E0 "base_layer.lora_A.weight", ER, GU},
       {E0 "base_layer.lora_B.default.weight", HIDDEN, ER},
-      {E0 "lora_A.weight", ER, HIDDEN},
-      {E0 "lora_B.weight", WIDTH, ER}}},
-    {GOOD,
-     "has lora_A but no lora_B",
-     SF_EFORMAT,
-     {{E0 "base_layer.lora_A.weight", ER, GU},
-      {E0 "lora_A.weight", ER, HIDDEN},
-      {E0 "lora_B.weight", WIDTH, ER}}},
-    {GOOD,
-     "an inner parameter of the experts without the outer one",
-     SF_EFORMAT,
-     {{E0 "base_layer.lora_A.weight", ER, GU}, {E0 "base_layer.lora_B.weight", HIDDEN, ER}}},
-    {GOOD,
-     "there is no experts.base_layer",
-     SF_EFORMAT,
-     {{E0 "lora_A.weight", ER, HIDDEN}, {E0 "lora_B.weight", WIDTH, ER}}},
-    {"\"r\":2",
-     "target_parameters names none",
-     SF_EFORMAT,
-     {{E0 "lora_A.weight", ER, HIDDEN}, {E0 "lora_B.weight", WIDTH, ER}}},
+      DOWN}},
+    {GOOD, "has lora_A but no lora_B", SF_EFORMAT, {{E0 "base_layer.lora_A.weight", ER, GU}, DOWN}},
+    {GOOD, "an inner parameter of the experts without the outer one", SF_EFORMAT, {GATE_UP}},
+    {GOOD, "there is no experts.base_layer", SF_EFORMAT, {DOWN}},
+    {"\"r\":2", "target_parameters names none", SF_EFORMAT, {DOWN}},
     {"\"r\":2,\"target_parameters\":[\"down_proj\"]",
      "target_parameters names one",
      SF_EFORMAT,
-     {{E0 "base_layer.lora_A.weight", ER, GU},
-      {E0 "base_layer.lora_B.weight", HIDDEN, ER},
-      {E0 "lora_A.weight", ER, HIDDEN},
-      {E0 "lora_B.weight", WIDTH, ER}}},
+     {GATE_UP, DOWN}},
     {GOOD,
      "experts.lora_A.weight: shape [6, 8]: the swapped layout; the experts' tensors before",
      SF_EFORMAT,
-     {{E0 "base_layer.lora_A.weight", ER, HIDDEN},
-      {E0 "base_layer.lora_B.weight", GU, ER},
-      {E0 "lora_A.weight", ER, HIDDEN},
-      {E0 "lora_B.weight", WIDTH, ER}}},
+     {{E0 "base_layer.lora_A.weight", ER, HIDDEN}, {E0 "base_layer.lora_B.weight", GU, ER}, DOWN}},
     {GOOD,
      "experts.base_layer.lora_B.weight: shape [12, 6]: the natural layout",
      SF_EFORMAT,
-     {{E0 "base_layer.lora_A.weight", ER, GU},
-      {E0 "base_layer.lora_B.weight", GU, ER},
-      {E0 "lora_A.weight", ER, HIDDEN},
-      {E0 "lora_B.weight", WIDTH, ER}}},
+     {{E0 "base_layer.lora_A.weight", ER, GU}, {E0 "base_layer.lora_B.weight", GU, ER}, DOWN}},
     {GOOD,
      "layers.2.feed_forward.experts.base_layer.lora_A.weight: shape [6, 8]: the natural",
      SF_EFORMAT,
-     {{E0 "base_layer.lora_A.weight", ER, GU},
-      {E0 "base_layer.lora_B.weight", HIDDEN, ER},
-      {E0 "lora_A.weight", ER, HIDDEN},
-      {E0 "lora_B.weight", WIDTH, ER},
+     {GATE_UP,
+      DOWN,
       {E2 "base_layer.lora_A.weight", ER, HIDDEN},
       {E2 "base_layer.lora_B.weight", GU, ER},
       {E2 "lora_A.weight", ER, WIDTH},
@@ -352,10 +340,7 @@ static const struct {
     {GOOD,
      "shape [4, 12], this model and r 2 want [6, 12] (swapped) or [6, 8] (natural)",
      SF_EFORMAT,
-     {{E0 "base_layer.lora_A.weight", 4, GU},
-      {E0 "base_layer.lora_B.weight", HIDDEN, ER},
-      {E0 "lora_A.weight", ER, HIDDEN},
-      {E0 "lora_B.weight", WIDTH, ER}}},
+     {{E0 "base_layer.lora_A.weight", 4, GU}, {E0 "base_layer.lora_B.weight", HIDDEN, ER}, DOWN}},
     {GOOD,
      "experts.gate_up_proj.lora_A.weight: no key",
      SF_EUNSUPPORTED,
@@ -367,18 +352,11 @@ static const struct {
     {GOOD ",\"rank_pattern\":{\"gate_up_proj\":1}",
      "this model and r 1 want [3, 12]",
      SF_EFORMAT,
-     {{E0 "base_layer.lora_A.weight", ER, GU},
-      {E0 "base_layer.lora_B.weight", HIDDEN, ER},
-      {E0 "lora_A.weight", ER, HIDDEN},
-      {E0 "lora_B.weight", WIDTH, ER}}},
+     {GATE_UP, DOWN}},
     {GOOD,
      "lm_head.base_layer.weight: PEFT put a copy of the base's weight into the file",
      SF_EUNSUPPORTED,
-     {{E0 "base_layer.lora_A.weight", ER, GU},
-      {E0 "base_layer.lora_B.weight", HIDDEN, ER},
-      {E0 "lora_A.weight", ER, HIDDEN},
-      {E0 "lora_B.weight", WIDTH, ER},
-      {"base_model.model.lm_head.base_layer.weight", VOCABULARY, HIDDEN}}},
+     {GATE_UP, DOWN, {"base_model.model.lm_head.base_layer.weight", VOCABULARY, HIDDEN}}},
 };
 
 static const char *by_hand(const char *fields, const struct part *part)
@@ -476,7 +454,7 @@ END_TEST
 
 START_TEST(what_vllm_cannot_serve_is_said)
 {
-    struct sf_adapter_module m[MODULES];
+    static struct sf_adapter_module m[MODULES];
     struct sf_adapter adapter = sample(m, 1);
     ck_assert_ptr_nonnull(strstr(sf_adapter_vllm_refusal(&arena, &adapter), "router"));
     adapter.module = &m[2];
