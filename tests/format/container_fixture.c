@@ -155,6 +155,31 @@ void fixture_write(const char *path)
     sf_arena_free(&arena);
 }
 
+int64_t fixture_write_set(const char *path)
+{
+    struct sf_arena arena = {0};
+    struct sf_writer *writer;
+    struct sf_layout *layout = fixture_layout(&arena);
+    uint64_t most = 0;
+    for (int64_t e = 0; e < sf_layout_extent_count(layout); e++)
+        if (sf_layout_extent_at(layout, e)->bytes > most)
+            most = sf_layout_extent_at(layout, e)->bytes;
+    assert_ok(sf_layout_split(layout, most + HEADER_BYTES, &err), err);
+    int64_t files = sf_layout_files(layout);
+    assert_ok(sf_writer_open(&writer, path, layout, &err), err);
+    for (int64_t e = 0; e < sf_layout_extent_count(layout); e++) {
+        const struct sf_extent *x = sf_layout_extent_at(layout, e);
+        if (x->kind != SF_EXTENT_SHARED)
+            assert_ok(
+                sf_writer_put(writer, e, 0, fixture_extent(&arena, layout, e), x->bytes, &err),
+                err);
+    }
+    fixture_add_files(writer);
+    assert_ok(sf_writer_commit(writer, &fixture_summary, &err), err);
+    sf_arena_free(&arena);
+    return files;
+}
+
 /* ---- patching ---- */
 
 struct patch patch_load(const char *path)

@@ -17,6 +17,8 @@ void fixture_add_files(struct sf_writer *writer);
 extern const struct sf_summary fixture_summary;
 /* All of it, written to `path`. */
 void fixture_write(const char *path);
+/* The same in as many files as can be (set_name.h says which); how many. */
+int64_t fixture_write_set(const char *path);
 
 /* A whole file in memory, to be patched and written back. */
 struct patch {
