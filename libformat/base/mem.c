@@ -7,14 +7,21 @@
 #include <unistd.h>
 
 static atomic_llong fail_after; /* 0: never */
+static atomic_ullong asked;     /* bytes */
 
 void sf_alloc_fail_after(int64_t n)
 {
     atomic_store(&fail_after, n);
 }
 
-static bool must_fail(void)
+uint64_t sf_alloc_bytes(void)
 {
+    return atomic_load(&asked);
+}
+
+static bool must_fail(uint64_t bytes)
+{
+    atomic_fetch_add_explicit(&asked, bytes, memory_order_relaxed);
     if (atomic_load_explicit(&fail_after, memory_order_relaxed) <= 0)
         return false;
     return atomic_fetch_sub(&fail_after, 1) == 1;
@@ -25,7 +32,7 @@ void *sf_alloc(uint64_t bytes)
     uint64_t rounded;
     if (!sf_align_up(&rounded, bytes ? bytes : 1, SF_ALLOC_ALIGN) || rounded > SIZE_MAX / 2)
         return NULL;
-    if (must_fail())
+    if (must_fail(rounded))
         return NULL;
     void *ptr = aligned_alloc(SF_ALLOC_ALIGN, rounded);
     if (ptr)
@@ -36,7 +43,7 @@ void *sf_alloc(uint64_t bytes)
 /* calloc knows that fresh pages are zero already. */
 void *sf_alloc_lazy(uint64_t bytes)
 {
-    if (bytes > SIZE_MAX / 2 || must_fail())
+    if (bytes > SIZE_MAX / 2 || must_fail(bytes))
         return NULL;
     return calloc(1, bytes ? (size_t)bytes : 1);
 }

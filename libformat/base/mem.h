@@ -32,6 +32,8 @@ int sf_alloc_for(void **out, uint64_t bytes, const char *what, struct sf_err *er
 
 /* Makes the n-th following sf_alloc fail (1 = the next), once; 0 switches this off. Tests only. */
 void sf_alloc_fail_after(int64_t n);
+/* Bytes asked of this door so far, by all threads. Tests take differences. */
+uint64_t sf_alloc_bytes(void);
 
 /* *out = a op b; false (and *out untouched) when the result does not fit. */
 static inline bool sf_mul(uint64_t *out, uint64_t a, uint64_t b)
