@@ -86,6 +86,27 @@ static void read_rest(const struct sf_map *map, bool check)
         sf_check_run(&damaged, map, &(struct sf_check_options){.threads = 1}, &err);
 }
 
+/* What looks without reading, and what starts from the wrong file of a set. */
+static void glance(const char *path)
+{
+    struct sf_err err = {0};
+    struct sf_map *map;
+    unsigned char copy[64];
+    uint64_t offset;
+    if (sf_map_open_glance(&map, path, &err) != SF_OK) {
+        if (!err.message[0])
+            abort();
+        return;
+    }
+    uint64_t payload = sf_map_info(map)->payload_bytes;
+    if (payload >= sizeof copy) {
+        sf_map_copy(copy, map, payload - sizeof copy, sizeof copy);
+        sf_map_prefetch(map, payload - 1, UINT64_MAX);
+        touch(sf_map_place(&offset, map, payload - 1), 1);
+    }
+    sf_map_close(map);
+}
+
 /* A file of the container: as it should be, and mapped as the readers will find it. */
 struct copy {
     unsigned char *good, *live;
@@ -256,6 +277,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         edit(data + i);
     repair();
     open_and_read(size % 16 == 0);
+    if (size % 4 == 0)
+        glance(file[size / 4 % files].path);
     for (int i = 0; i < files; i++)
         restore(&file[i]);
     return 0;

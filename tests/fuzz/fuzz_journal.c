@@ -28,11 +28,30 @@ static int64_t read_all(void)
     return count;
 }
 
+/* One more record behind what is there; how many there are then. */
+static int64_t add(const uint8_t *data, size_t size)
+{
+    struct sf_err err = {0};
+    struct sf_journal *journal;
+    if (sf_journal_open(&journal, fuzz_path("m.scout"), &err) != SF_OK ||
+        sf_journal_add(journal, SF_JOURNAL_PIECE, 7, data, size, &err) != SF_OK ||
+        sf_journal_sync(journal, &err) != SF_OK || sf_journal_reload(journal, &err) != SF_OK ||
+        !sf_journal_find(journal, SF_JOURNAL_PIECE))
+        abort();
+    int64_t count = sf_journal_count(journal);
+    for (int64_t i = 0; i < count; i++)
+        sf_journal_shard_modified_ns(sf_journal_at(journal, i));
+    sf_journal_close(journal);
+    return count;
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     fuzz_write("m.scout.journal", data, size);
     int64_t count = read_all();
     if (read_all() != count)
+        abort();
+    if (add(data, size) != count + 1 || read_all() != count + 1)
         abort();
     unlink(fuzz_path("m.scout.journal"));
     return 0;

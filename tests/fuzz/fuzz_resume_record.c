@@ -43,6 +43,11 @@ static void try_record(const char *text, uint64_t bytes)
         abort();
     if (sft_facts_differences(&arena, &record.run, &again.run))
         abort();
+    sft_facts_add(&again.run, &arena, "seed", "%d", 42);
+    sft_facts_add_double(&again.run, &arena, "a fact that no record has", 0.1);
+    if (!sft_facts_differences(&arena, &record.run, &again.run) ||
+        !sft_facts_differences(&arena, &again.run, &record.run))
+        abort();
 }
 
 static void try_row(const char *text, uint64_t bytes)
