@@ -116,7 +116,8 @@ static int allocate(void **out, struct sk_ctx *ctx, enum sk_place place, uint64_
     (void)ctx;
     if (place == SK_PLACE_OPS)
         return sk_device_alloc(out, bytes, what, err);
-    cudaError_t result = cudaMallocHost(out, bytes ? bytes : 1);
+    cudaError_t result;
+    SK_CUDA_TRY(result, cudaMallocHost(out, bytes ? bytes : 1));
     if (result == cudaSuccess)
         return SF_OK;
     cudaGetLastError();

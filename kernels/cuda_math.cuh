@@ -105,6 +105,8 @@ static __device__ __forceinline__ void sk_raise(struct sk_fault *fault, enum sk_
 #define SK_LAUNCHED(name, err)                                                                     \
     do {                                                                                           \
         cudaError_t sk_cuda_result = cudaGetLastError();                                           \
+        if (sk_cuda_result == cudaSuccess)                                                         \
+            sk_cuda_result = sk_cuda_injected("launch");                                           \
         if (sk_cuda_result != cudaSuccess)                                                         \
             return sf_fail((err), SF_ECUDA, "launch of %s: %s", (name),                            \
                            cudaGetErrorString(sk_cuda_result));                                    \

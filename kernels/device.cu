@@ -26,7 +26,8 @@ static __global__ void nothing(void)
 static int check_device(int ordinal, struct sf_err *err)
 {
     int count = 0, driver = 0, runtime = 0;
-    cudaError_t result = cudaGetDeviceCount(&count);
+    cudaError_t result;
+    SK_CUDA_TRY(result, cudaGetDeviceCount(&count));
     cudaDriverGetVersion(&driver);
     cudaRuntimeGetVersion(&runtime);
     if (driver == 0)
@@ -41,7 +42,7 @@ static int check_device(int ordinal, struct sf_err *err)
         return sf_fail(err, SF_ECUDA, "no CUDA device %d, there are %d", ordinal, count);
     SK_CUDA(cudaSetDevice(ordinal), err);
     nothing<<<1, 1>>>();
-    result = cudaGetLastError();
+    SK_CUDA_TRY(result, cudaGetLastError());
     cudaDeviceProp p;
     if (result == cudaSuccess)
         return SF_OK;
@@ -52,6 +53,7 @@ static int check_device(int ordinal, struct sf_err *err)
 
 extern "C" int sk_device_open(struct sk_device **out, int ordinal, struct sf_err *err)
 {
+    sk_cuda_faults_start();
     int code = check_device(ordinal, err);
     if (code != SF_OK)
         return code;
@@ -100,7 +102,8 @@ extern "C" int sk_device_wait(const struct sk_device *device, struct sf_err *err
 
 extern "C" int sk_device_alloc(void **out, uint64_t bytes, const char *what, struct sf_err *err)
 {
-    cudaError_t result = cudaMalloc(out, bytes ? bytes : 1);
+    cudaError_t result;
+    SK_CUDA_TRY(result, cudaMalloc(out, bytes ? bytes : 1));
     if (result == cudaSuccess)
         return SF_OK;
     cudaGetLastError(); /* a failed allocation leaves the device as it was */

@@ -49,6 +49,11 @@ for name in 'with spaces' '-dash' "$newline" "$latin" '%s%n' '"quoted" *'; do
 done
 ln -s m.scout link.scout
 gives 0 "a symbolic link" "$inspect" verify link.scout
+mkdir real
+ln -s real linked
+gives 0 "train through symbolic links" "$ft" train --model link.scout --data rows.txt --output-dir linked \
+    --max-seq-length 16 --max-steps 1 --threads 1
+[ -L linked ] && [ -e real/metrics.jsonl ] || fail "a link as output folder was replaced: $(ls -l)"
 gives 1 "an empty name" "$inspect" ''
 mkfifo pipe.scout
 gives 1 "a pipe" "$inspect" pipe.scout
@@ -68,6 +73,12 @@ fi
 "$inspect" verify m.scout >&- 2>err && fail "no stdout was not noticed"
 "$inspect" verify m.scout <&- >out 2>&- || fail "no stdin and no stderr"
 
+if command -v setsid >/dev/null; then
+    gives 0 "no terminal: verify" setsid -w env -u TERM "$inspect" verify m.scout </dev/null
+    gives 0 "no terminal: train" setsid -w env -u TERM "$ft" train --model m.scout --data rows.txt \
+        --output-dir alone --max-seq-length 16 --max-steps 1 --threads 1 </dev/null
+fi
+
 # ---- limits ----
 checks=$((checks + 2))
 (ulimit -f 1000 && "$convert" "$model" -o limited.scout >out 2>err) && fail "a file size limit was not noticed"
@@ -77,8 +88,15 @@ prlimit --nofile=8 "$inspect" verify m.scout >out 2>err || fail "8 open files ar
 prlimit --nofile=5 "$convert" "$model" -o few.scout >out 2>err && fail "5 open files should not do"
 says 'Too many open files'
 if [ "$sanitized" = no ]; then
-    prlimit --as=60000000 "$ft" train --model m.scout --data rows.txt --output-dir small --max-steps 1 >out 2>err &&
-        fail "60 MB of addresses should not do"
+    checks=$((checks + 2))
+    (ulimit -s 256 && "$inspect" verify m.scout >out 2>err) || fail "256 KiB of stack are not enough for verify: $(cat err)"
+    (ulimit -s 256 && "$convert" "$model" -o stack.scout >out 2>err) || fail "256 KiB of stack are not enough to convert: $(cat err)"
+    (ulimit -s 512 && "$ft" train --model m.scout --data rows.txt --output-dir stack --max-seq-length 16 --max-steps 1 \
+        --threads 1 >out 2>stack.err) || fail "512 KiB of stack are not enough to train: $(cat stack.err)"
+    # OpenBLAS's own threads ask for memory again and again, and exit waits for them: without them.
+    OPENBLAS_NUM_THREADS=1 timeout 30 prlimit --as=60000000 "$ft" train --model m.scout --data rows.txt --output-dir small \
+        --max-steps 1 >out 2>err
+    [ $? = 1 ] || fail "60 MB of addresses should not do: $(cat err)"
     [ "$(grep -c '^scout-ft: ' err)" = 1 ] || grep -qi 'blas\|libgomp\|error while loading' err || fail "little memory: $(cat err)"
 fi
 
@@ -129,6 +147,9 @@ if [ "$(id -u)" = 0 ] && mount -t tmpfs -o size=1M scout mounted 2>/dev/null; th
     mount -o remount,ro mounted
     gives 1 "a read-only file system" "$convert" "$model" -o mounted/m.scout
     says 'Read-only file system'
+    gives 1 "train on a read-only file system" "$ft" train --model m.scout --data rows.txt --output-dir mounted/b \
+        --max-seq-length 16 --max-steps 1 --threads 1
+    says 'Read-only file system'
     umount mounted
 else
     echo "test_environment: no small file system could be mounted: full and read-only disks not tried here"
@@ -145,6 +166,19 @@ checks=$((checks + 1))
 cmp -s both.scout private.scout || fail "two converters on one output gave other bytes"
 [ "$one" = 0 ] || [ "$two" = 0 ] || fail "two converters: neither finished: $(cat err1 err2)"
 [ -z "$(find . -name '*.partial*' -o -name '*.journal')" ] || fail "left $(find . -name '*.partial*' -o -name '*.journal')"
+
+# ---- a model that is replaced while it trains: the old file is read to its end ----
+run="train --model swap.scout --data rows.txt --max-seq-length 16 --max-steps 20 --threads 1"
+cp m.scout swap.scout
+"$ft" $run --output-dir unswapped >out 2>err || fail "train: $(cat err)"
+checks=$((checks + 1))
+"$ft" $run --output-dir swapped >out 2>err &
+child=$!
+while [ ! -s swapped/metrics.jsonl ] && kill -0 $child 2>/dev/null; do sleep 0.01; done
+head -c 4096 m.scout >other.scout
+mv other.scout swap.scout
+wait $child || fail "a replaced model: $(cat err)"
+cmp -s swapped/adapter_model.safetensors unswapped/adapter_model.safetensors || fail "a replaced model shows in the adapter"
 
 cd / && rm -rf "$scratch"
 [ "$failures" -eq 0 ] || {
