@@ -13,6 +13,7 @@ foreach(layer libformat kernels train)
         PATTERN "*_x86.h" EXCLUDE # compiles only with the flags of the files that use it
         PATTERN "*_cuda.h" EXCLUDE # what the CUDA fillings share among themselves; cuda_ctx.h is their door
         PATTERN "cuda_call.h" EXCLUDE
+        PATTERN "cuda_fault.h" EXCLUDE
         PATTERN "cuda_private.h" EXCLUDE)
 endforeach()
 
