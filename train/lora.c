@@ -205,6 +205,19 @@ static int add_matches(struct sft_lora *out, struct names *modules, struct names
     return SF_OK;
 }
 
+/* They are there, and PEFT could: "matches nothing" would be wrong of them. */
+static int check_trainable(const struct names *names, struct sf_err *err)
+{
+    static const char *const path[] = {"model.layers.0.feed_forward.router", "lm_head"};
+    for (int64_t t = 0; t < names->count; t++)
+        for (int i = 0; i < 2 && !names->used[t]; i++)
+            if (path_ends_with(path[i], names->name[t]))
+                return sf_fail(err, SF_EUNSUPPORTED,
+                               "target module '%s' can be read and merged, not run or trained",
+                               names->name[t]);
+    return SF_OK;
+}
+
 static int check_used(const struct names *names, const char *what, const char *known,
                       struct sf_err *err)
 {
@@ -240,6 +253,8 @@ int sft_lora_plan(struct sft_lora *out, struct sf_arena *arena, const struct sf_
         code = take_names(&parameters, arena, config->parameter, config->parameters, err);
     if (!code)
         code = add_matches(out, &modules, &parameters, arena, spec, err);
+    if (!code)
+        code = check_trainable(&modules, err);
     if (!code)
         code = check_used(&modules, "module",
                           "linear modules are q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, "

@@ -71,7 +71,7 @@ struct sft_lora {
 
 /* Lists the modules that `config` targets in `spec`; strings stay the caller's.
  * SF_EINVAL: a target, parameter or pattern that matches nothing (named), none at all, a rank that
- * is no number from 1 to 65536. */
+ * is no number from 1 to 65536. SF_EUNSUPPORTED: the router or lm_head. */
 int sft_lora_plan(struct sft_lora *out, struct sf_arena *arena, const struct sf_model_spec *spec,
                   const struct sft_lora_config *config, struct sf_err *err);
 /* Lists the modules of an adapter that was read, with its ranks and scales. */

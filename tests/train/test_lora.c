@@ -141,6 +141,18 @@ START_TEST(moments_of_8_bits_take_a_quarter)
 }
 END_TEST
 
+START_TEST(router_and_head_are_refused_by_name)
+{
+    struct sf_err err = {0};
+    static const char *const router[] = {"q_proj", "feed_forward.router"};
+    static const char *const head[] = {"lm_head", "q_proj"};
+    assert_fails(plan(router, 2, 2, &err), SF_EUNSUPPORTED,
+                 "target module 'feed_forward.router' can be read and merged", err);
+    assert_fails(plan(head, 2, 2, &err), SF_EUNSUPPORTED,
+                 "target module 'lm_head' can be read and merged", err);
+}
+END_TEST
+
 START_TEST(targets_are_matched_as_peft_matches_a_list)
 {
     struct sf_err err = {0};
@@ -151,12 +163,8 @@ START_TEST(targets_are_matched_as_peft_matches_a_list)
     assert_ok(plan(whole, 2, 2, &err), err);
     ck_assert_int_eq(lora.modules, 1 + 4);
     ck_assert_int_eq(lora.module[2].role.part, SF_PART_K);
-    static const char *const bad[][2] = {{"q_proj", "proj"},
-                                         {"q_proj", "router"},
-                                         {"q_proj", "lm_head"},
-                                         {"q_proj", ""},
-                                         {"q_proj", "xself_attn.q_proj"},
-                                         {"q_proj", "experts"}};
+    static const char *const bad[][2] = {
+        {"q_proj", "proj"}, {"q_proj", ""}, {"q_proj", "xself_attn.q_proj"}, {"q_proj", "experts"}};
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
         char want[64];
         snprintf(want, sizeof want, "target module '%s' matches nothing", bad[i][1]);
@@ -259,6 +267,7 @@ static Suite *lora_suite(void)
     tcase_add_test(tc, routed_experts_are_parameters_of_a_layer);
     tcase_add_test(tc, modules_come_by_layer_then_part_without_overlap);
     tcase_add_test(tc, moments_of_8_bits_take_a_quarter);
+    tcase_add_test(tc, router_and_head_are_refused_by_name);
     tcase_add_test(tc, targets_are_matched_as_peft_matches_a_list);
     tcase_add_test(tc, init_is_uniform_in_a_and_zero_in_b);
     tcase_add_test(tc, seeds_and_modules_have_their_own_numbers);
