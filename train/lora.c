@@ -316,7 +316,10 @@ int sft_lora_plan_adapter(struct sft_lora *out, struct sf_arena *arena,
 int sft_lora_drop(struct sft_lora *lora, double probability, uint64_t key, struct sf_err *err)
 {
     if (!(probability >= 0 && probability < 1))
-        return sf_fail(err, SF_EINVAL, "LoRA dropout %g is not from 0 to below 1", probability);
+        return sf_fail(err, SF_EINVAL, "LoRA dropout %.10g is not from 0 to below 1", probability);
+    if ((float)probability == 1) /* which is what is drawn against: nothing would be trained */
+        return sf_fail(err, SF_EINVAL, "LoRA dropout %.10g is 1 in float32: it would drop all",
+                       probability);
     for (int64_t i = 0; probability > 0 && i < lora->modules; i++)
         if (sf_part_is_expert(lora->module[i].role.part))
             return sf_fail(err, SF_EUNSUPPORTED,

@@ -207,6 +207,8 @@ START_TEST(what_cannot_be_is_refused)
     const double bad[] = {1, -0.1, 2, NAN};
     for (int i = 0; i < 4; i++)
         assert_fails(sft_lora_drop(&t.lora, bad[i], 1, &err), SF_EINVAL, "from 0 to below 1", err);
+    assert_fails(sft_lora_drop(&t.lora, 0.99999999, 1, &err), SF_EINVAL, "would drop all", err);
+    assert_ok(sft_lora_drop(&t.lora, 1 - 0x1p-24, 1, &err), err);
     tiny_close(&t);
     tiny_open_experts(&t, 1);
     assert_ok(sft_lora_drop(&t.lora, 0, 1, &err), err);
