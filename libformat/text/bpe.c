@@ -4,12 +4,14 @@
 
 #include "libformat/base/mem.h"
 #include "libformat/text/byte_alphabet.h"
+#include "libformat/text/merge_queue.h"
 
 enum {
     CACHE_SLOTS = 1 << 14,
     CACHE_BYTES = 27, /* longest pre-token that is remembered */
     CACHE_IDS = 12,
-    WHOLE_BYTES = 512 /* written tokens up to this are looked up without the heap */
+    WHOLE_BYTES = 512, /* written tokens up to this are looked up without the heap */
+    LONGEST = 1 << 29
 };
 
 struct cached {
@@ -23,18 +25,12 @@ struct symbol { /* one token of the pre-token, in a list that shrinks from n byt
     int32_t previous, next; /* -1: none */
 };
 
-struct candidate {
-    uint64_t key; /* rank << 32 | position: lowest first */
-    int32_t id;   /* what the pair becomes */
-};
-
 struct sf_bpe_scratch {
     struct cached *cache;
     struct symbol *symbol;
-    struct candidate *heap;
-    int64_t capacity; /* symbols; the heap has three times as many */
-    int64_t waiting;  /* candidates in the heap */
-    char *written;    /* a long pre-token in the byte alphabet, for ignore_merges */
+    int64_t capacity;             /* symbols */
+    struct sf_merge_queue *queue; /* NULL until the first merge */
+    char *written;                /* a long pre-token in the byte alphabet, for ignore_merges */
     uint64_t written_capacity;
 };
 
@@ -60,59 +56,35 @@ void sf_bpe_scratch_close(struct sf_bpe_scratch *s)
         return;
     sf_free(s->cache);
     sf_free(s->symbol);
-    sf_free(s->heap);
+    sf_merge_queue_close(s->queue);
     sf_free(s->written);
     sf_free(s);
 }
 
-/* A list of n symbols makes n - 1 candidates, and each of at most n - 1 merges two more. */
-static int reserve(struct sf_bpe_scratch *s, int64_t n, struct sf_err *err)
+static int reserve_symbols(struct sf_bpe_scratch *s, int64_t n, struct sf_err *err)
 {
     if (n <= s->capacity)
         return SF_OK;
     int64_t capacity = n < 256 ? 256 : n;
+    void *symbol;
     sf_free(s->symbol);
-    sf_free(s->heap);
     s->symbol = NULL;
-    s->heap = NULL;
     s->capacity = 0;
-    void *symbol, *heap;
     int code = sf_alloc_for(&symbol, (uint64_t)capacity * sizeof *s->symbol, "BPE symbols", err);
-    if (code != SF_OK)
+    if (code)
         return code;
     s->symbol = symbol;
-    code = sf_alloc_for(&heap, (uint64_t)capacity * 3 * sizeof *s->heap, "BPE candidates", err);
-    if (code != SF_OK)
-        return code;
-    s->heap = heap;
     s->capacity = capacity;
     return SF_OK;
 }
 
-/* ---- the heap ---- */
-
-static void heap_push(struct sf_bpe_scratch *s, struct candidate c)
+/* A list of n symbols makes n - 1 candidates, and each of at most n - 1 merges two more. */
+static int begin(struct sf_bpe_scratch *s, const struct sf_bpe *bpe, int64_t n, struct sf_err *err)
 {
-    int64_t i = s->waiting++;
-    for (; i > 0 && s->heap[(i - 1) / 2].key > c.key; i = (i - 1) / 2)
-        s->heap[i] = s->heap[(i - 1) / 2];
-    s->heap[i] = c;
-}
-
-static struct candidate heap_pop(struct sf_bpe_scratch *s)
-{
-    struct candidate top = s->heap[0], last = s->heap[--s->waiting];
-    int64_t i = 0;
-    for (int64_t child = 1; child < s->waiting; child = 2 * i + 1) {
-        if (child + 1 < s->waiting && s->heap[child + 1].key < s->heap[child].key)
-            child++;
-        if (last.key <= s->heap[child].key)
-            break;
-        s->heap[i] = s->heap[child];
-        i = child;
-    }
-    s->heap[i] = last;
-    return top;
+    int code = reserve_symbols(s, n, err);
+    if (!code && !s->queue)
+        code = sf_merge_queue_open(&s->queue, bpe->ranks, err);
+    return code ? code : sf_merge_queue_begin(s->queue, 3 * n, n >= SF_MERGE_QUEUE_LONG, err);
 }
 
 /* ---- merging ---- */
@@ -124,14 +96,13 @@ static void push_pair(struct sf_bpe_scratch *s, const struct sf_bpe *bpe, int32_
         return;
     const struct sf_merge *m = sf_bpe_find_merge(bpe, a->id, s->symbol[a->next].id);
     if (m)
-        heap_push(s, (struct candidate){.key = (uint64_t)(uint32_t)m->rank << 32 | (uint32_t)left,
-                                        .id = m->id});
+        sf_merge_queue_push(s->queue, (struct sf_merge_candidate){m->rank, left, m->id});
 }
 
 /* Applies a candidate if its pair still stands there and still becomes the same token. */
-static void apply(struct sf_bpe_scratch *s, const struct sf_bpe *bpe, struct candidate c)
+static void apply(struct sf_bpe_scratch *s, const struct sf_bpe *bpe, struct sf_merge_candidate c)
 {
-    int32_t left = (int32_t)(c.key & 0xffffffffu);
+    int32_t left = c.position;
     struct symbol *a = &s->symbol[left];
     if (a->id < 0 || a->next < 0)
         return;
@@ -152,22 +123,22 @@ static void apply(struct sf_bpe_scratch *s, const struct sf_bpe *bpe, struct can
 static int merge(struct sf_ids *out, const struct sf_bpe *bpe, const char *piece, uint64_t bytes,
                  struct sf_bpe_scratch *s, struct sf_err *err)
 {
-    if (bytes > INT32_MAX)
-        return sf_fail(err, SF_EUNSUPPORTED, "a pre-token of %llu bytes (2 GiB at most)",
+    if (bytes > LONGEST)
+        return sf_fail(err, SF_EUNSUPPORTED, "a pre-token of %llu bytes (0.5 GiB at most)",
                        (unsigned long long)bytes);
     int32_t n = (int32_t)bytes;
-    int code = reserve(s, n, err);
+    struct sf_merge_candidate c;
+    int code = begin(s, bpe, n, err);
     if (code != SF_OK)
         return code;
     for (int32_t i = 0; i < n; i++)
         s->symbol[i] = (struct symbol){.id = bpe->byte_id[(unsigned char)piece[i]],
                                        .previous = i - 1,
                                        .next = i + 1 < n ? i + 1 : -1};
-    s->waiting = 0;
     for (int32_t i = 0; i + 1 < n; i++)
         push_pair(s, bpe, i);
-    while (s->waiting > 0)
-        apply(s, bpe, heap_pop(s));
+    while (sf_merge_queue_pop(&c, s->queue))
+        apply(s, bpe, c);
     for (int32_t i = 0; i >= 0 && code == SF_OK; i = s->symbol[i].next)
         code = sf_ids_append(out, &s->symbol[i].id, 1, err);
     return code;

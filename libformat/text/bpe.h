@@ -1,9 +1,8 @@
 /* bpe.h -- the byte-level BPE model: a vocabulary, ranked merges, and how one pre-token becomes
  * ids.
  *
- * Merging takes the lowest rank first, the leftmost of equals, as `tokenizers` does, with a heap
- * over a linked list: n log n for a pre-token of n bytes. Short pre-tokens are remembered in the
- * scratch. Filled by sf_bpe_read; then read-only and shared between threads, each with its own
+ * Merging takes the lowest rank first, the leftmost of equals, as `tokenizers` does, over a linked
+ * list with merge_queue.h. Short pre-tokens are remembered in the scratch. Filled by sf_bpe_read; then read-only and shared between threads, each with its own
  * scratch. */
 #ifndef SCOUT_LIBFORMAT_TEXT_BPE_H
 #define SCOUT_LIBFORMAT_TEXT_BPE_H
@@ -30,6 +29,7 @@ struct sf_bpe {
     int64_t ids, count;    /* count: tokens there are */
     struct sf_merge *merge;
     uint64_t merge_mask;
+    int32_t ranks;        /* merges have ranks 0..ranks-1 */
     int32_t byte_id[256]; /* the token of each single byte */
     uint32_t longest;     /* bytes of the longest token, as written */
     bool ignore_merges;   /* a pre-token that is a token is taken whole */

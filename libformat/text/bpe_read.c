@@ -250,6 +250,7 @@ static int read_merges(struct sf_bpe *bpe, const struct sf_json *merges, struct 
             sf_err_prefix(err, "model.merges, entry %lld", (long long)number);
     }
     sf_free(joined);
+    bpe->ranks = rank;
     return code;
 }
 

@@ -127,7 +127,7 @@ static int add_text(struct row_builder *b, const char *text, uint64_t bytes, str
                                    b->tokens.scratch, err);
     if (!code)
         code = check_ids(b, first, err);
-    if (!code)
+    if (!code && b->id.count > first)
         code = sf_ids_append(&b->label, b->id.id + first, b->id.count - first, err);
     if (!code && b->config->mode == SFT_TEXT_DOCUMENTS)
         return end_document(b, first, err);
