@@ -16,7 +16,7 @@ set(rows
     "libformat/convert|libformat/base libformat/tensor libformat/codec libformat/hf libformat/text libformat/container libformat/adapter"
     "kernels|libformat/base libformat/tensor libformat/codec"
     "train/plan|libformat/base libformat/tensor libformat/codec libformat/hf libformat/text libformat/container libformat/adapter libformat/convert kernels"
-    "train/data|libformat/base libformat/text"
+    "train/data|libformat/base libformat/text libformat/codec"
     "train|libformat/base libformat/tensor libformat/codec libformat/container libformat/adapter train/plan train/data kernels"
     "tools|libformat/base libformat/tensor libformat/codec libformat/hf libformat/text libformat/container libformat/adapter libformat/convert kernels train/plan train/data train"
     "examples|libformat/base libformat/tensor libformat/codec libformat/hf libformat/text libformat/container libformat/adapter libformat/convert kernels train/plan train/data train"

@@ -3,6 +3,7 @@
 #include <stdio.h>
 
 #include "libformat/base/json.h"
+#include "tools/ft_data.h"
 #include "tools/ft_verbs.h"
 
 struct evaluation {
@@ -86,10 +87,10 @@ static int evaluate(struct ft_model *m, const struct ft_options *o, struct sft_d
     if (!code && o->adapter)
         code = ft_model_fill_lora(m, o, false, err);
     if (!code)
-        code = ft_model_data(data, m, o, &o->data, err);
+        code = ft_data_open(data, m, o, err);
     if (code)
         return code;
-    ft_describe_data("data", data, o->max_seq_length);
+    ft_data_describe("data", data, o->max_seq_length);
     code = ft_model_load(m, o, err);
     tool_catch_signals();
     if (!code)

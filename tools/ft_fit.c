@@ -136,8 +136,15 @@ static bool fits(struct sft_trainer_config trial)
  * for that. */
 static bool fits_rows(const struct sft_trainer_config *config, int64_t length, int64_t rows)
 {
-    int64_t start[2] = {0, length};
-    struct sft_dataset data = {.rows = 1, .longest = length, .tokens = length, .start = start};
+    const struct sft_token_row row = {.length = (int32_t)length};
+    struct sft_tokens source = {.row = &row, .rows = 1, .tokens = length};
+    int64_t first = 0;
+    struct sft_dataset data = {.source = &source,
+                               .rows = 1,
+                               .documents = 1,
+                               .document = &first,
+                               .longest = length,
+                               .tokens = length};
     struct sft_trainer_config trial = *config;
     trial.data = &data;
     trial.eval = NULL;

@@ -7,8 +7,6 @@
 #include "libformat/base/mem.h"
 #include "libformat/container/container_check.h"
 #include "libformat/hf/hf_config.h"
-#include "train/data/packing.h"
-#include "train/row_order.h"
 
 /* ---- the container ---- */
 
@@ -128,118 +126,6 @@ int ft_model_load(struct ft_model *model, const struct ft_options *options, stru
     return code;
 }
 
-/* ---- data ---- */
-
-struct sft_row_encoder ft_row_encoder(const struct ft_model *model,
-                                      const struct ft_options *options)
-{
-    return (struct sft_row_encoder){.tokenizer = model->tokenizer,
-                                    .vocabulary = model->spec.vocabulary,
-                                    .chat = model->chat.format,
-                                    .no_chat = model->chat.unknown,
-                                    .train_on = options->train_on,
-                                    .add_special = options->add_special_tokens,
-                                    .end_of_text = model->chat.end_of_text};
-}
-
-static void tell_row(void *context, const char *text)
-{
-    (void)context;
-    fprintf(stderr, "%s\n", text);
-}
-
-static struct sft_dataset_config data_config(const struct ft_model *model,
-                                             const struct ft_options *options,
-                                             const struct tool_list *files)
-{
-    return (struct sft_dataset_config){.file = files->item,
-                                       .files = files->count,
-                                       .encoder = ft_row_encoder(model, options),
-                                       .max_length = options->max_seq_length,
-                                       .mode = options->text_mode,
-                                       .too_long = options->too_long,
-                                       .untrainable = options->untrainable,
-                                       .on_note = tell_row};
-}
-
-int ft_model_data(struct sft_dataset *out, const struct ft_model *model,
-                  const struct ft_options *options, const struct tool_list *files,
-                  struct sf_err *err)
-{
-    struct sft_dataset_config config = data_config(model, options, files);
-    return sft_dataset_open(out, &config, err);
-}
-
-/* No epoch shuffles like these: what is held out, or counts in part, tells nothing of the order of
- * training. */
-static const uint64_t SPLIT_EPOCH = UINT64_MAX, WEIGH_EPOCH = UINT64_MAX - 1;
-
-static void tell_weights(const struct ft_options *o, const int64_t *end, const int64_t *taken)
-{
-    for (int64_t f = 0; f < o->data.count; f++)
-        fprintf(stderr, "%s: weight %g, %lld of its %lld rows in an epoch\n", o->data.item[f],
-                o->data_weight[f], (long long)taken[f], (long long)(end[f] - (f ? end[f - 1] : 0)));
-}
-
-static int open_weighed(struct sft_dataset *data, const struct ft_model *model,
-                        const struct ft_options *o, struct sf_err *err)
-{
-    int64_t files = o->data.count;
-    void *ends = NULL, *order = NULL;
-    int code = sf_alloc_for(&ends, 2 * (uint64_t)files * sizeof(int64_t), "files", err);
-    int64_t *end = ends, *taken = end + files;
-    struct sft_dataset_config config = data_config(model, o, &o->data);
-    config.file_end = end;
-    if (!code)
-        code = sft_dataset_open(data, &config, err);
-    if (!code)
-        code = sf_alloc_for(&order, (uint64_t)data->rows * sizeof(int64_t), "rows", err);
-    if (!code) {
-        sft_row_order_shuffle(order, data->rows, (uint64_t)o->seed, WEIGH_EPOCH);
-        code = sft_dataset_weigh(data, end, o->data_weight, files, order, taken, err);
-        if (code)
-            sf_err_prefix(err, "--data-weights");
-        else
-            tell_weights(o, end, taken);
-    }
-    sf_free(order);
-    sf_free(ends);
-    return code;
-}
-
-static int split_data(struct sft_dataset *data, struct sft_dataset *eval,
-                      const struct ft_options *o, struct sf_err *err)
-{
-    void *order;
-    int64_t rows = (int64_t)((double)data->rows * o->eval_split + 0.5);
-    int code =
-        sf_alloc_for(&order, (uint64_t)data->rows * sizeof(int64_t), "the order of rows", err);
-    if (code)
-        return code;
-    sft_row_order_shuffle(order, data->rows, (uint64_t)o->seed, SPLIT_EPOCH);
-    code = sft_dataset_split(eval, data, order, rows, err);
-    sf_free(order);
-    return code ? sf_err_prefix(err, "--eval-split %g", o->eval_split) : SF_OK;
-}
-
-int ft_model_all_data(struct sft_dataset *data, struct sft_dataset *eval, bool *evaluating,
-                      const struct ft_model *model, const struct ft_options *options,
-                      struct sf_err *err)
-{
-    *evaluating = options->eval_data.count > 0 || options->eval_split > 0;
-    int code = options->data_weight ? open_weighed(data, model, options, err)
-                                    : ft_model_data(data, model, options, &options->data, err);
-    if (!code && options->eval_data.count)
-        code = ft_model_data(eval, model, options, &options->eval_data, err);
-    else if (!code && *evaluating)
-        code = split_data(data, eval, options, err);
-    if (!code && options->packing)
-        code = sft_packing_apply(data, options->max_seq_length, err);
-    if (!code && options->packing && *evaluating)
-        code = sft_packing_apply(eval, options->max_seq_length, err);
-    return code;
-}
-
 /* ---- the adapter ---- */
 
 static int new_lora(struct ft_model *m, const struct ft_options *o, struct sf_err *err)
@@ -308,4 +194,13 @@ enum sf_adapter_prefix ft_model_prefix(const struct ft_model *model,
         return model->prefix;
     return strcmp(options->adapter_class, "multimodal") == 0 ? SF_ADAPTER_MULTIMODAL
                                                              : SF_ADAPTER_TEXT;
+}
+
+const char *ft_model_identity(struct ft_model *m)
+{
+    const unsigned char *id = sf_map_info(m->map)->identity;
+    char *text = sf_arena_strdup(&m->arena, "0123456789abcdef0123456789abcdef");
+    for (int i = 0; text && i < 16; i++)
+        snprintf(text + 2 * i, 3, "%02x", id[i]);
+    return text;
 }

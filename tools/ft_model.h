@@ -1,5 +1,5 @@
 /* ft_model.h -- what every verb of scout-ft opens: the container, its config, tokenizer and views,
- * data files, an adapter. */
+ * an adapter. */
 #ifndef SCOUT_TOOLS_FT_MODEL_H
 #define SCOUT_TOOLS_FT_MODEL_H
 
@@ -34,22 +34,14 @@ void ft_model_close(struct ft_model *model); /* a zeroed one is welcome */
  * mapping. SF_EDAMAGED names the first damage. */
 int ft_model_load(struct ft_model *model, const struct ft_options *options, struct sf_err *err);
 
-/* How rows become tokens, as the options say. */
-struct sft_row_encoder ft_row_encoder(const struct ft_model *model,
-                                      const struct ft_options *options);
-int ft_model_data(struct sft_dataset *out, const struct ft_model *model,
-                  const struct ft_options *options, const struct tool_list *files,
-                  struct sf_err *err);
-/* --data, and what is held out of it (--eval-split) or beside it (--eval-data): *evaluating. */
-int ft_model_all_data(struct sft_dataset *data, struct sft_dataset *eval, bool *evaluating,
-                      const struct ft_model *model, const struct ft_options *options,
-                      struct sf_err *err);
 /* Lists the modules of a new adapter, or of --init-adapter or --adapter. */
 int ft_model_lora(struct ft_model *model, const struct ft_options *options, bool training,
                   struct sf_err *err);
 /* Allocates what was listed, and starts or loads A and B. */
 int ft_model_fill_lora(struct ft_model *model, const struct ft_options *options, bool training,
                        struct sf_err *err);
+/* The container's identity as 32 hexadecimal digits, in the model's arena; NULL: no memory. */
+const char *ft_model_identity(struct ft_model *model);
 /* The key names for the adapter: --adapter-class, else those of the adapter that was read, else the
  * checkpoint's own. */
 enum sf_adapter_prefix ft_model_prefix(const struct ft_model *model,

@@ -114,6 +114,10 @@ static int list_options(struct tool_option out[MOST_OPTIONS], struct ft_options 
          {"data-weights", 0, TOOL_LIST, &o->data_weight_text, "X,Y,...",
           "how often the rows of each --data file count in an epoch: 2 twice, 0.5 half of them "
           "(1)"}},
+        {P | T | E,
+         {"data-cache", 0, TOOL_STRING, &o->data_cache, "DIR",
+          "keep tokens in files there for the next time, and map them: for data larger than memory "
+          "(train: DIR/data of --output-dir from 64 MiB of files on; none: never)"}},
         {P | T, {"eval-data", 0, TOOL_LIST, &o->eval_data, "FILE", "held-out data; repeatable"}},
         {P | T,
          {"eval-split", 0, TOOL_DOUBLE, &o->eval_split, "X",

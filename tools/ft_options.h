@@ -31,7 +31,8 @@ struct ft_options {
     /* data */
     struct tool_list data, eval_data;
     struct tool_list data_weight_text;
-    double *data_weight; /* [data.count]; NULL: all 1 */
+    const char *data_cache; /* a folder, or "none"; NULL: the run's, where there is much data */
+    double *data_weight;    /* [data.count]; NULL: all 1 */
     bool dry_run;
     double eval_split; /* part of the rows that is held out; 0: none */
     const char *text_mode_name;

@@ -3,6 +3,7 @@
 
 #include "libformat/base/json.h"
 #include "tools/ft_plan.h"
+#include "tools/ft_data.h"
 #include "tools/ft_verbs.h"
 
 /* One line of the plan; what is zero is left out. */
@@ -150,8 +151,7 @@ static int print_json(const struct sft_plan *p, const struct ft_fit *fit,
 }
 
 /* Without data a micro-batch is as full as it can be: rows of --max-seq-length. */
-static int stand_in(struct sft_dataset *out, struct sf_arena *arena, const struct ft_options *o,
-                    struct sf_err *err)
+static int stand_in(struct sft_dataset *out, const struct ft_options *o, struct sf_err *err)
 {
     int64_t length = o->max_seq_length, rows = o->train_batch;
     if (rows < o->eval_batch)
@@ -159,36 +159,27 @@ static int stand_in(struct sft_dataset *out, struct sf_arena *arena, const struc
     if (rows < 1 || rows > 1 << 20 || length < 2 || length > INT32_MAX)
         return sf_fail(err, SF_EINVAL, "micro-batches of %lld rows of %lld tokens", (long long)rows,
                        (long long)length);
-    *out = (struct sft_dataset){.rows = rows, .longest = length, .tokens = rows * length};
-    out->start = sf_arena_array(arena, (uint64_t)rows + 1, sizeof *out->start);
-    if (!out->start)
-        return sf_fail(err, SF_ENOMEM, "no memory for %lld rows", (long long)rows);
-    for (int64_t i = 0; i <= rows; i++)
-        out->start[i] = i * length;
-    return SF_OK;
+    struct sft_tokens *source;
+    int code = sft_tokens_of_lengths(&source, rows, length, err);
+    return code ? code : sft_dataset_over(out, source, err);
 }
 
 static int make(struct ft_model *m, const struct ft_options *o, struct sft_dataset *data,
                 struct sft_dataset *eval, ft_plan_show *show, void *context, struct sf_err *err)
 {
-    struct sft_dataset full = {0};
     bool evaluating = false;
     int code = ft_model_open(m, o, err);
     if (!code)
         code = ft_model_lora(m, o, true, err);
     if (!code)
-        code = o->data.count ? ft_model_all_data(data, eval, &evaluating, m, o, err)
-                             : stand_in(&full, &m->arena, o, err);
-    if (!code && !o->data.count && o->eval_data.count) {
-        evaluating = true;
-        code = ft_model_data(eval, m, o, &o->eval_data, err);
-    }
+        code = ft_data_open_all(data, eval, &evaluating, m, o, err);
+    if (!code && !o->data.count)
+        code = stand_in(data, o, err);
     if (code)
         return code;
     struct sft_trainer *trainer;
     struct ft_fit fit;
-    struct sft_trainer_config config =
-        ft_trainer_config(m, o, o->data.count ? data : &full, evaluating ? eval : NULL);
+    struct sft_trainer_config config = ft_trainer_config(m, o, data, evaluating ? eval : NULL);
     code = ft_fit_measure(&fit, m, o, err);
     if (!code)
         code = ft_fit_trainer(&trainer, &fit, &config, err);

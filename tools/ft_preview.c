@@ -5,6 +5,7 @@
 #include "libformat/base/file.h"
 #include "libformat/base/map_guard.h"
 #include "libformat/base/json.h"
+#include "tools/ft_data.h"
 #include "tools/ft_tokens.h"
 #include "tools/ft_verbs.h"
 

@@ -6,11 +6,11 @@
 
 #include "libformat/base/file.h"
 #include "libformat/base/mem.h"
+#include "tools/ft_data.h"
 #include "tools/ft_fit.h"
 #include "tools/ft_tokens.h"
 #include "tools/ft_verbs.h"
 #include "tools/run_report.h"
-#include "train/data/packing.h"
 #include "train/matmul_rate.h"
 #include "train/row_order.h"
 
@@ -24,6 +24,7 @@ struct progress {
     const struct sft_backend *backend;
     struct run_report report;
     const struct sf_map *map; /* that weights are read from while the run lasts; NULL: none */
+    const struct sft_dataset *data, *eval; /* eval NULL: none */
 };
 
 static uint64_t memory_used(void *context)
@@ -71,10 +72,13 @@ static int on_save(void *context, const struct sft_run_state *state, struct sf_e
     return run_report_write(&p->report, state, err);
 }
 
-static int check_weights(void *context, struct sf_err *err)
+static int check_mapped(void *context, struct sf_err *err)
 {
     const struct progress *p = context;
-    return p->map ? sf_map_check(p->map, err) : SF_OK;
+    int code = p->map ? sf_map_check(p->map, err) : SF_OK;
+    if (!code)
+        code = sft_tokens_check(p->data->source, err);
+    return code || !p->eval ? code : sft_tokens_check(p->eval->source, err);
 }
 
 static void on_eval(void *context, const struct sft_metrics_eval *row, int64_t steps)
@@ -88,27 +92,6 @@ static void on_eval(void *context, const struct sft_metrics_eval *row, int64_t s
                 row->step ? "after training" : "before training", row->loss);
     if (row->step == 0)
         p->started = tool_now(); /* time left is of steps */
-}
-
-void ft_describe_data(const char *what, const struct sft_dataset *data, int64_t most)
-{
-    fprintf(stderr, "%s: %lld rows of up to %lld tokens, %lld tokens", what, (long long)data->rows,
-            (long long)data->longest, (long long)data->tokens);
-    if (data->first)
-        fprintf(stderr, ", packed from %lld documents, %.1f %% full", (long long)data->documents,
-                100 * sft_packing_efficiency(data, most));
-    if (data->tail_tokens)
-        fprintf(stderr, "; %lld more at the end make no row and are left out",
-                (long long)data->tail_tokens);
-    if (data->truncated_rows)
-        fprintf(stderr, "; %lld rows were too long: %lld tokens are cut off",
-                (long long)data->truncated_rows, (long long)data->truncated_tokens);
-    if (data->long_rows)
-        fprintf(stderr, "; %lld rows were too long and are left out", (long long)data->long_rows);
-    if (data->untrainable_rows)
-        fprintf(stderr, "; %lld rows have nothing to be trained on and are left out",
-                (long long)data->untrainable_rows);
-    fprintf(stderr, "\n");
 }
 
 /* ---- the run ---- */
@@ -171,15 +154,6 @@ static int describe_place(struct sft_facts *out, struct ft_model *m, struct sf_e
     sft_facts_add(out, &m->arena, "library", "%s", info->library ? info->library : "unknown");
     sft_facts_add(out, &m->arena, "scout", "%s", SCOUT_VERSION);
     return out->failed ? sf_fail(err, SF_ENOMEM, "no memory to name this machine") : SF_OK;
-}
-
-static const char *identity_text(struct ft_model *m)
-{
-    const unsigned char *id = sf_map_info(m->map)->identity;
-    char *text = sf_arena_strdup(&m->arena, "0123456789abcdef0123456789abcdef");
-    for (int i = 0; text && i < 16; i++)
-        snprintf(text + 2 * i, 3, "%02x", id[i]);
-    return text;
 }
 
 static void report_losses(const struct sft_trainer_result *r)
@@ -276,19 +250,18 @@ static void print_lengths(const struct sft_dataset *data)
 static int print_row(const struct ft_model *m, const struct sft_dataset *data, int64_t row,
                      struct sf_err *err)
 {
-    int64_t first = data->start[row], count = sft_dataset_length(data, row), trained = 0;
-    int32_t *label = sf_alloc((uint64_t)count * sizeof *label);
-    if (!label)
+    int64_t count = sft_dataset_length(data, row), trained = 0;
+    int32_t *id = sf_alloc((2 * (uint64_t)count + 1) * sizeof *id), *label = id + count;
+    if (!id)
         return sf_fail(err, SF_ENOMEM, "no memory for the labels of a row");
     label[0] = SFT_NO_TARGET;
-    for (int64_t i = 1; i < count; i++) {
-        label[i] = data->target[first + i - 1];
+    sft_dataset_read(id, label + 1, data, row);
+    for (int64_t i = 1; i < count; i++)
         trained += label[i] != SFT_NO_TARGET;
-    }
     printf("row %lld: %lld tokens, %lld trained\n", (long long)row + 1, (long long)count,
            (long long)trained);
-    int code = ft_print_tokens(m, data->id + first, label, count, err);
-    sf_free(label);
+    int code = ft_print_tokens(m, id, label, count, err);
+    sf_free(id);
     return code;
 }
 
@@ -349,18 +322,20 @@ static int plan_and_run(struct ft_model *m, const struct ft_options *o,
     struct progress progress = {.terminal = isatty(2) == 1,
                                 .every = o->logging_steps,
                                 .backend = m->backend,
-                                .map = m->ops->device ? NULL : m->map};
+                                .map = m->ops->device ? NULL : m->map,
+                                .data = data,
+                                .eval = eval};
     struct sft_trainer_config config = ft_trainer_config(m, o, data, eval);
     struct sft_trainer *trainer = NULL;
     struct sft_facts place;
     struct ft_fit fit;
-    config.model_identity = identity_text(m);
+    config.model_identity = ft_model_identity(m);
     config.place = &place;
     config.on_step = on_step;
     config.on_eval = on_eval;
     config.on_note = on_note;
     config.on_save = on_save;
-    config.check_weights = check_weights;
+    config.check_mapped = check_mapped;
     config.context = &progress;
     config.memory_used = memory_used;
     config.profile_steps = o->profile;
@@ -405,11 +380,11 @@ static int train(struct ft_model *m, const struct ft_options *o, struct sf_err *
     if (!code)
         code = ft_model_lora(m, o, true, err);
     if (!code)
-        code = ft_model_all_data(&data, &eval, &evaluating, m, o, err);
+        code = ft_data_open_all(&data, &eval, &evaluating, m, o, err);
     if (!code) {
-        ft_describe_data("data", &data, o->max_seq_length);
+        ft_data_describe("data", &data, o->max_seq_length);
         if (evaluating)
-            ft_describe_data("held-out data", &eval, o->max_seq_length);
+            ft_data_describe("held-out data", &eval, o->max_seq_length);
         code = plan_and_run(m, o, &data, evaluating ? &eval : NULL, err);
     }
     sft_dataset_free(&data);

@@ -20,8 +20,5 @@ struct sft_trainer_config ft_trainer_config(struct ft_model *model,
                                             const struct ft_options *options,
                                             const struct sft_dataset *data,
                                             const struct sft_dataset *eval);
-/* "1628 rows of up to 256 tokens, 416768 tokens; 154 tokens at the end make no row". `most`: what a row may
- * hold. */
-void ft_describe_data(const char *what, const struct sft_dataset *data, int64_t most);
 
 #endif

@@ -43,8 +43,8 @@ static int measure_documents(struct sft_batch_form *out, const struct sft_datase
     bool equal;
     out->longest = 0;
     for (int64_t d = 0; d < data->documents; d++)
-        if (data->document[d + 1] - data->document[d] > out->longest)
-            out->longest = data->document[d + 1] - data->document[d];
+        if (sft_dataset_document(data, d)->length > out->longest)
+            out->longest = sft_dataset_document(data, d)->length;
     for (int64_t row = 0; row < data->rows; row++)
         if (sft_dataset_documents(data, row) > most)
             most = sft_dataset_documents(data, row);
@@ -127,15 +127,11 @@ void sft_batches_free(struct sft_batches *batches)
 static int64_t fill_borders(int32_t *document, int64_t *origin, const struct sft_dataset *data,
                             int64_t row, int32_t at)
 {
-    if (!data->first) {
-        document[0] = at;
-        origin[0] = row;
-        return 1;
-    }
-    int64_t count = sft_dataset_documents(data, row), first = data->first[row];
+    int64_t count = sft_dataset_documents(data, row), first = sft_dataset_first(data, row);
     for (int64_t d = 0; d < count; d++) {
-        document[d] = at + (int32_t)(data->document[first + d] - data->start[row]);
-        origin[d] = data->origin[first + d];
+        document[d] = at;
+        origin[d] = data->document[first + d];
+        at += sft_dataset_document(data, first + d)->length;
     }
     return count;
 }
@@ -151,12 +147,10 @@ void sft_batches_fill(struct sft_batches *batches, int64_t slot, const int64_t *
     int64_t *origin = batches->origin + slot * form->documents, documents = 0;
     assert(slot < batches->slots && count <= form->rows);
     for (int64_t i = 0; i < count; i++) {
-        int64_t row = order ? order[first + i] : first + i, start = data->start[row];
-        int32_t length = (int32_t)sft_dataset_length(data, row);
-        memcpy(ids + at, data->id + start, (size_t)length * sizeof *ids);
-        memcpy(targets + at, data->target + start, (size_t)length * sizeof *targets);
+        int64_t row = order ? order[first + i] : first + i;
+        sft_dataset_read(ids + at, targets + at, data, row);
         documents += fill_borders(document + documents, origin + documents, data, row, at);
-        at += length;
+        at += (int32_t)sft_dataset_length(data, row);
     }
     assert(documents <= form->documents);
     document[documents] = at;

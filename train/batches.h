@@ -32,7 +32,7 @@ struct sft_batches {
     int64_t slots;
     struct sft_batch *batch; /* [slots] */
     int32_t *memory;
-    int64_t *origin; /* [slots][form.documents]: the row, before packing, that a document is */
+    int64_t *origin; /* [slots][form.documents]: the row of the data's source that a document is */
 };
 /* Memory for `slots` micro-batches at once. */
 int sft_batches_open(struct sft_batches *out, const struct sft_dataset *data,

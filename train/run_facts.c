@@ -1,19 +1,52 @@
 #include "train/run_facts.h"
 
+#include "libformat/base/mem.h"
+
+/* Where rows begin if they lie end to end, and documents where that is something else. */
+static void add_borders(struct sf_hasher *hasher, const struct sft_dataset *data, bool documents)
+{
+    int64_t at = 0, count = documents ? data->documents : data->rows;
+    for (int64_t i = 0; i < count; i++) {
+        sf_hasher_add(hasher, &at, sizeof at);
+        at += documents ? sft_dataset_document(data, i)->length : sft_dataset_length(data, i);
+    }
+    sf_hasher_add(hasher, &at, sizeof at);
+}
+
+/* All ids, or all targets, end to end. Two lists of room for the longest row. */
+static void add_tokens(struct sf_hasher *hasher, const struct sft_dataset *data, bool targets,
+                       int32_t *room)
+{
+    int32_t *id = room, *target = room + data->longest;
+    if (!data->source->token) /* lengths alone, for a plan: no run goes on from that */
+        return;
+    for (int64_t row = 0; row < data->rows; row++) {
+        sft_dataset_read(id, target, data, row);
+        sf_hasher_add(hasher, targets ? target : id,
+                      (uint64_t)sft_dataset_length(data, row) * sizeof *id);
+    }
+}
+
 /* Rows, tokens, and a hash of what is trained on, in its order. */
 static int add_data(struct sft_facts *facts, struct sf_arena *arena, const char *name,
                     const struct sft_dataset *data, struct sf_err *err)
 {
     struct sf_hasher *hasher;
+    void *room;
     int code = sf_hasher_open(&hasher, err);
     if (code)
         return code;
-    sf_hasher_add(hasher, data->start, ((uint64_t)data->rows + 1) * sizeof *data->start);
-    sf_hasher_add(hasher, data->id, (uint64_t)data->tokens * sizeof *data->id);
-    sf_hasher_add(hasher, data->target, (uint64_t)data->tokens * sizeof *data->target);
+    code = sf_alloc_for(&room, 2 * (uint64_t)data->longest * sizeof(int32_t), "a row", err);
+    if (code) {
+        sf_hasher_close(hasher);
+        return code;
+    }
+    add_borders(hasher, data, false);
+    add_tokens(hasher, data, false, room);
+    add_tokens(hasher, data, true, room);
     if (data->first) /* other borders are another run */
-        sf_hasher_add(hasher, data->document,
-                      ((uint64_t)data->documents + 1) * sizeof *data->document);
+        add_borders(hasher, data, true);
+    sf_free(room);
     struct sf_hash128 hash = sf_hasher_digest(hasher);
     sf_hasher_close(hasher);
     sft_facts_add(facts, arena, name, "%lld rows of %lld tokens, %016llx%016llx",

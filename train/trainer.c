@@ -265,7 +265,7 @@ static int evaluate(struct sft_trainer *t, struct sf_err *err)
     double started = sf_clock_seconds();
     int code = sft_evaluate(&loss, t->step, &t->eval, c->interrupted, err);
     if (!code)
-        code = sft_trainer_check_weights(t, err);
+        code = sft_trainer_check_mapped(t, err);
     if (code)
         return code;
     struct sft_metrics_eval row = {.step = done,

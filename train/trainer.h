@@ -58,9 +58,9 @@ struct sft_trainer_config {
     int64_t profile_steps; /* 0: none; else ops are timed in so many steps, the first left out */
     double matmul_rate;    /* FLOP/s of the machine's products, for the metrics; 0: not measured */
     uint64_t (*memory_used)(void *context); /* bytes, for the metrics; NULL: not told */
-    /* Asked after each forward pass, before anything of it is used: are the weights still what they
-     * were? NULL: they cannot change. `context` as above. */
-    int (*check_weights)(void *context, struct sf_err *err);
+    /* Asked after each forward pass, before anything of it is used: are the files that are read through
+     * mappings still what they were? NULL: there are none. `context` as above. */
+    int (*check_mapped)(void *context, struct sf_err *err);
     bool (*interrupted)(void); /* asked between steps; NULL: never */
 };
 

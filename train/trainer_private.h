@@ -22,7 +22,7 @@ struct sft_trainer {
 
 /* Tells a person, if somebody listens; NULL (no memory for a sentence) is not told. */
 void sft_trainer_note(const struct sft_trainer *trainer, const char *text);
-int sft_trainer_check_weights(const struct sft_trainer *trainer, struct sf_err *err);
+int sft_trainer_check_mapped(const struct sft_trainer *trainer, struct sf_err *err);
 /* The step behind state.step. A step whose loss or gradient is no number is SF_ENUMERIC, told down
  * to layer and rows; or, where it may be skipped, a note, a row without loss, and nothing changed. */
 int sft_trainer_learn(struct sft_metrics_step *row, struct sft_trainer *trainer,

@@ -40,10 +40,10 @@ static int64_t fill_batches(struct sft_trainer *t, int64_t step)
     return count;
 }
 
-int sft_trainer_check_weights(const struct sft_trainer *trainer, struct sf_err *err)
+int sft_trainer_check_mapped(const struct sft_trainer *trainer, struct sf_err *err)
 {
     const struct sft_trainer_config *c = &trainer->config;
-    return c->check_weights ? c->check_weights(c->context, err) : SF_OK;
+    return c->check_mapped ? c->check_mapped(c->context, err) : SF_OK;
 }
 
 /* ---- when numbers end ---- */
@@ -128,8 +128,8 @@ static int run_step(struct sft_metrics_step *row, struct sft_trainer *t, int64_t
     if (!code)
         code = sft_step_forward_backward(&loss, t->step, t->train.batch, count, err);
     if (!code || code == SF_ENUMERIC) {
-        int weights = sft_trainer_check_weights(t, err);
-        code = weights ? weights : code;
+        int mapped = sft_trainer_check_mapped(t, err);
+        code = mapped ? mapped : code;
     }
     if (code == SF_ENUMERIC)
         return give_up_or_skip(row, t, count, "numbers are not finite", err);

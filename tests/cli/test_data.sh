@@ -30,7 +30,7 @@ for i in 1 2 3 4 5 6 7 8; do
     printf '{"prompt":[{"role":"user","content":"Row %s?"}],"completion":[{"role":"assistant","content":"Yes, %s of them."}]}\n' $i $i
 done >c.jsonl
 printf '{"messages":[{"role":"user","content":"Who?"},{"role":"assistant","content":"Ishmael."}]}\n' >d.jsonl
-common="train --model m.scout --device cpu --threads 1 --max-seq-length 64 --per-device-train-batch-size 2"
+common="train --model m.scout --device cpu --threads 2 --max-seq-length 64 --per-device-train-batch-size 2"
 
 # ---- all but the steps ----
 runs 0 $common --data a.txt c.jsonl d.jsonl --data-weights 0.5,2.5,3 --dry-run --no-shuffle
@@ -62,5 +62,36 @@ cmp -s whole/adapter_model.safetensors part/adapter_model.safetensors || fail "a
 runs 1 $common --data a.txt c.jsonl d.jsonl --data-weights 0.5,2.5,2 --packing --lora-dropout 0.1 --max-steps 6 --save-steps 3 \
     --seed 7 --output-dir part --resume
 has err 'data was'
+# ---- packed, planned as it is run ----
+runs 0 $run --dry-run
+planned=$(sed -n 's/.*; \([0-9.]* [kMG]B\) planned.*/\1/p' err)
+runs 0 plan $(echo "$run" | sed 's/^train //')
+[ -n "$planned" ] && grep -qF "$planned" out || fail "plan --packing does not say the $planned of train: $(cat out)"
+
+# ---- tokens kept in files ----
+kept="$run --data-cache kept --eval-data c.jsonl"
+runs 0 $run --eval-data c.jsonl --output-dir plain
+runs 0 $kept --output-dir first
+[ -s kept/data.tokens ] && [ -s kept/eval.tokens ] || fail "no tokens are kept: $(ls kept)"
+runs 0 $kept --output-dir second
+has err 'kept/data.tokens: tokens of an earlier run, checked'
+has err 'kept/eval.tokens: tokens of an earlier run, checked'
+for other in first second; do
+    cmp -s plain/adapter_model.safetensors $other/adapter_model.safetensors || fail "with kept tokens the $other run is another"
+done
+printf 'x' | dd of=kept/data.tokens bs=1 seek=4200 conv=notrunc 2>log
+runs 0 $kept --output-dir third
+has err 'kept/data.tokens: '
+has err '; it is made anew'
+cmp -s plain/adapter_model.safetensors third/adapter_model.safetensors || fail "after damage the run is another"
+echo ' ' >>a.txt
+runs 0 $kept --output-dir fourth
+grep -q 'kept/data.tokens: tokens of' err && fail "other data, old tokens"
+has err 'kept/eval.tokens: tokens of an earlier run, checked'
+runs 0 eval --model m.scout --device cpu --data c.jsonl --max-seq-length 64 --data-cache kept
+runs 0 eval --model m.scout --device cpu --data c.jsonl --max-seq-length 64 --data-cache none
+runs 1 $run --data-cache a.txt --output-dir fifth
+[ ! -e fifth ] || fail "a run that could not begin left its folder"
+[ -z "$(ls kept | grep -v '^\(data\|eval\).tokens$')" ] || fail "left behind: $(ls kept)"
 [ "$failures" = 0 ] || exit 1
 echo "test_data: all checks passed"

@@ -85,16 +85,21 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         sft_dataset_free(&rows);
         return 0;
     }
-    if (rows.rows < 1 || rows.start[0] != 0 || rows.start[rows.rows] != rows.tokens)
+    int64_t tokens = 0;
+    for (int64_t r = 0; r < rows.rows; r++) {
+        int32_t id[16], target[16];
+        int64_t length = sft_dataset_length(&rows, r);
+        if (length < 1 || length > rows.longest || length > 16)
+            abort();
+        sft_dataset_read(id, target, &rows, r);
+        for (int64_t i = 0; i < length; i++)
+            if (id[i] < 0 || id[i] >= VOCABULARY ||
+                (target[i] != SFT_NO_TARGET && (target[i] < 0 || target[i] >= VOCABULARY)))
+                abort();
+        tokens += length;
+    }
+    if (rows.rows < 1 || tokens != rows.tokens)
         abort();
-    for (int64_t r = 0; r < rows.rows; r++)
-        if (sft_dataset_length(&rows, r) < 1 || sft_dataset_length(&rows, r) > rows.longest)
-            abort();
-    for (int64_t i = 0; i < rows.tokens; i++)
-        if (rows.id[i] < 0 || rows.id[i] >= VOCABULARY ||
-            (rows.target[i] != SFT_NO_TARGET &&
-             (rows.target[i] < 0 || rows.target[i] >= VOCABULARY)))
-            abort();
     sft_dataset_free(&rows);
     return 0;
 }

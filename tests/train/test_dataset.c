@@ -5,13 +5,14 @@
 #include <string.h>
 
 #include "libformat/base/file.h"
-#include "train/data/dataset.h"
+#include "tests/train/flat_rows.h"
 
 enum { VOCABULARY = 2064 };
 
 static struct sf_tokenizer *tokenizer;
 static struct sf_err err;
 static struct sft_dataset data;
+static struct flat_rows flat;
 static const char *files[4];
 
 static void setup(void)
@@ -78,13 +79,13 @@ START_TEST(blocks_are_cut_from_all_text)
     assert_ok(sf_ids_append(&first, y.id, y.count, &err), err);
     assert_ok(sft_dataset_open(&data, &c, &err), err);
     ck_assert_int_eq(data.rows, first.count / 4);
-    ck_assert_int_eq(data.tail_tokens, first.count % 4);
+    ck_assert_int_eq(data.counts.tail_tokens, first.count % 4);
     ck_assert_int_eq(data.tokens, data.rows * 4);
     ck_assert_int_eq(data.targets, data.rows * 3);
-    ck_assert(memcmp(data.id, first.id, (size_t)data.tokens * 4) == 0);
+    flatten(&flat, &data);
+    ck_assert(memcmp(flat.id, first.id, (size_t)data.tokens * 4) == 0);
     for (int64_t i = 0; i < data.tokens; i++)
-        ck_assert_int_eq(data.target[i], i % 4 == 3 ? SFT_NO_TARGET : first.id[i + 1]);
-    ck_assert_int_eq(data.start[data.rows], data.tokens);
+        ck_assert_int_eq(flat.target[i], i % 4 == 3 ? SFT_NO_TARGET : first.id[i + 1]);
     sf_ids_free(&first), sf_ids_free(&x), sf_ids_free(&y);
 }
 END_TEST
@@ -105,11 +106,12 @@ START_TEST(documents_are_rows_of_their_own)
     ck_assert_int_eq(data.rows, 2);
     ck_assert_int_eq(sft_dataset_length(&data, 0), one.count);
     ck_assert_int_eq(sft_dataset_length(&data, 1), 6);
-    ck_assert(memcmp(data.id + one.count, two.id, 6 * 4) == 0);
-    ck_assert_int_eq(data.truncated_rows, 1);
-    ck_assert_int_eq(data.truncated_tokens, two.count - 6);
+    flatten(&flat, &data);
+    ck_assert(memcmp(flat.id + one.count, two.id, 6 * 4) == 0);
+    ck_assert_int_eq(data.counts.truncated_rows, 1);
+    ck_assert_int_eq(data.counts.truncated_tokens, two.count - 6);
     ck_assert_int_eq(data.longest, 6);
-    ck_assert_int_eq(data.target[one.count - 1], SFT_NO_TARGET);
+    ck_assert_int_eq(flat.target[one.count - 1], SFT_NO_TARGET);
     sf_ids_free(&one), sf_ids_free(&two);
 }
 END_TEST
@@ -125,8 +127,9 @@ START_TEST(ids_are_taken_as_they_are)
     c.encoder.tokenizer = NULL;
     assert_ok(sft_dataset_open(&data, &c, &err), err);
     ck_assert_int_eq(data.rows, 2);
-    ck_assert(memcmp(data.id, id, sizeof id) == 0);
-    ck_assert(memcmp(data.target, target, sizeof target) == 0);
+    flatten(&flat, &data);
+    ck_assert(memcmp(flat.id, id, sizeof id) == 0);
+    ck_assert(memcmp(flat.target, target, sizeof target) == 0);
     ck_assert_int_eq(data.targets, 3);
     ck_assert_int_eq(data.longest, 4);
 }
@@ -144,11 +147,12 @@ START_TEST(files_of_several_kinds)
     c.file_end = end;
     assert_ok(sft_dataset_open(&data, &c, &err), err);
     ck_assert_int_eq(data.rows, blocks + 1);
-    ck_assert_int_eq(data.tail_tokens, ids.count % 4);
+    ck_assert_int_eq(data.counts.tail_tokens, ids.count % 4);
     ck_assert_int_eq(end[0], blocks);
     ck_assert_int_eq(end[1], blocks + 1);
-    ck_assert_mem_eq(data.id, ids.id, (size_t)blocks * 16);
-    ck_assert_int_eq(data.id[data.start[blocks]], 1);
+    flatten(&flat, &data);
+    ck_assert_mem_eq(flat.id, ids.id, (size_t)blocks * 16);
+    ck_assert_int_eq(flat.id[flat.start[blocks]], 1);
     ck_assert_int_eq(data.targets, 3 * blocks + 1);
     ck_assert_int_eq(sft_dataset_length(&data, blocks), 3);
     sf_ids_free(&ids);
@@ -174,8 +178,9 @@ START_TEST(files_count_by_their_weights)
     ck_assert_int_eq(taken[1], 5);
     ck_assert_int_eq(data.rows, 7);
     ck_assert_int_eq(data.targets, 7);
+    flatten(&flat, &data);
     for (int i = 0; i < 7; i++)
-        ck_assert_int_eq(data.id[data.start[i]], want[i]);
+        ck_assert_int_eq(flat.id[flat.start[i]], want[i]);
     const int64_t ends[] = {2, 7};
     assert_fails(sft_dataset_weigh(&data, ends, (double[]){1, 0.05}, 2, order, taken, &err),
                  SF_EINVAL, "a weight of 0.05 leaves none of 5 rows", err);
@@ -222,7 +227,7 @@ START_TEST(bad_lines_are_refused)
     struct sft_dataset_config c =
         config(SFT_TEXT_DOCUMENTS, 4, put("bad.jsonl", bad[_i].text), NULL);
     assert_fails(sft_dataset_open(&data, &c, &err), bad[_i].code, bad[_i].message, err);
-    ck_assert_ptr_null(data.id);
+    ck_assert_ptr_null(data.source);
 }
 END_TEST
 
@@ -258,9 +263,9 @@ START_TEST(rows_that_do_not_fit_are_counted_and_told)
     notes[0] = '\0';
     assert_ok(sft_dataset_open(&data, &c, &err), err);
     ck_assert_int_eq(data.rows, 9);
-    ck_assert_int_eq(data.truncated_rows, 6);
-    ck_assert_int_eq(data.truncated_tokens, 1 + 2 + 3 + 4 + 5 + 6);
-    ck_assert_int_eq(data.untrainable_rows, 1);
+    ck_assert_int_eq(data.counts.truncated_rows, 6);
+    ck_assert_int_eq(data.counts.truncated_tokens, 1 + 2 + 3 + 4 + 5 + 6);
+    ck_assert_int_eq(data.counts.untrainable_rows, 1);
     ck_assert_int_eq(data.tokens, 2 + 3 + 7 * 4);
     ck_assert_ptr_nonnull(
         strstr(notes, "uneven.jsonl: line 4: a row of 5 tokens is too long and cut\n"));
@@ -272,8 +277,8 @@ START_TEST(rows_that_do_not_fit_are_counted_and_told)
     c.too_long = SFT_LONG_SKIP;
     assert_ok(sft_dataset_open(&data, &c, &err), err);
     ck_assert_int_eq(data.rows, 3);
-    ck_assert_int_eq(data.long_rows, 6);
-    ck_assert_int_eq(data.truncated_rows, 0);
+    ck_assert_int_eq(data.counts.long_rows, 6);
+    ck_assert_int_eq(data.counts.truncated_rows, 0);
     sft_dataset_free(&data);
 
     c.too_long = SFT_LONG_ERROR;
@@ -310,9 +315,10 @@ START_TEST(a_split_moves_rows_and_nothing_else)
         const struct sft_dataset *d = is_held ? &held : &data;
         int64_t mine = at[is_held]++, length = sft_dataset_length(&all, row);
         ck_assert_int_eq(sft_dataset_length(d, mine), length);
-        ck_assert_mem_eq(d->id + d->start[mine], all.id + all.start[row], (size_t)length * 4);
-        ck_assert_mem_eq(d->target + d->start[mine], all.target + all.start[row],
-                         (size_t)length * 4);
+        sft_dataset_read(flat.id, flat.target, d, mine);
+        sft_dataset_read(flat.id + 64, flat.target + 64, &all, row);
+        ck_assert_mem_eq(flat.id, flat.id + 64, (size_t)length * 4);
+        ck_assert_mem_eq(flat.target, flat.target + 64, (size_t)length * 4);
     }
     sft_dataset_free(&held);
     assert_fails(sft_dataset_split(&held, &data, order, 0, &err), SF_EINVAL, "0 of 6 rows", err);
@@ -334,10 +340,11 @@ START_TEST(documents_follow_the_same_rules)
     struct sf_ids want = encode("a b", false);
     assert_ok(sft_dataset_open(&data, &c, &err), err);
     ck_assert_int_eq(data.rows, 1);
-    ck_assert_int_eq(data.long_rows, 1);
-    ck_assert_int_eq(data.untrainable_rows, 1);
+    ck_assert_int_eq(data.counts.long_rows, 1);
+    ck_assert_int_eq(data.counts.untrainable_rows, 1);
     ck_assert_int_eq(data.tokens, want.count);
-    ck_assert_mem_eq(data.id, want.id, (size_t)want.count * sizeof *want.id);
+    flatten(&flat, &data);
+    ck_assert_mem_eq(flat.id, want.id, (size_t)want.count * sizeof *want.id);
     sf_ids_free(&want);
 }
 END_TEST
@@ -367,6 +374,208 @@ START_TEST(bad_files_are_refused)
 }
 END_TEST
 
+/* ---- many lines, on any number of threads ---- */
+
+enum { MANY = 3000 };
+
+/* Text and ids in turn would be two kinds: conversations of some 10 to 1,000 bytes. broken, unkind: lines
+ * that are no rows; 0: none. */
+static const char *many_lines(const char *name, int64_t broken, int64_t unkind)
+{
+    struct sf_arena arena = {0};
+    struct scout_random r = {9};
+    char *text = sf_arena_alloc(&arena, MANY * 1200), *at = text;
+    for (int64_t i = 1; i <= MANY; i++) {
+        at += sprintf(at, "{\"prompt\": \"%lld", (long long)i);
+        for (uint64_t words = scout_random_u64(&r) % 100; words > 0; words--)
+            at += sprintf(at, " word%d", (int)(scout_random_u64(&r) % 10));
+        at += sprintf(at, "\", \"%s\": \"so it is\"}\n", i == unkind ? "response" : "completion");
+        if (i == broken)
+            at[-3] = 7;
+        if (i % 400 == 0)
+            at = stpcpy(at, "\n  \n");
+    }
+    const char *path = scout_scratch_path(name);
+    assert_ok(sf_write_file(path, text, (uint64_t)(at - text), &err), err);
+    sf_arena_free(&arena);
+    return path;
+}
+
+static struct sft_dataset_config many_config(const char *path, int threads)
+{
+    struct sft_dataset_config c = config(SFT_TEXT_DOCUMENTS, 200, path, NULL);
+    c.threads = threads;
+    c.too_long = SFT_LONG_SKIP;
+    return c;
+}
+
+static void assert_same(const struct sft_dataset *a, const struct sft_dataset *b)
+{
+    ck_assert_int_eq(a->rows, b->rows);
+    ck_assert_int_eq(a->targets, b->targets);
+    ck_assert_int_eq(a->source->tokens, b->source->tokens);
+    ck_assert_mem_eq(a->source->token, b->source->token,
+                     (size_t)a->source->tokens * sizeof *a->source->token);
+    ck_assert_mem_eq(a->source->row, b->source->row,
+                     (size_t)a->source->rows * sizeof *a->source->row);
+    ck_assert_mem_eq(&a->counts, &b->counts, sizeof a->counts);
+    ck_assert_int_eq(a->source->notes, b->source->notes);
+    for (int64_t i = 0; i < a->source->files + a->source->notes; i++)
+        ck_assert_str_eq(sft_tokens_string(a->source, i), sft_tokens_string(b->source, i));
+}
+
+static int64_t progress_calls, notes_told;
+static uint64_t progress_done, progress_bytes;
+
+static void on_progress(void *context, uint64_t done, uint64_t bytes)
+{
+    (void)context;
+    ck_assert_uint_ge(done, progress_done);
+    progress_done = done;
+    progress_bytes = bytes;
+    progress_calls++;
+}
+
+static void on_note(void *context, const char *text)
+{
+    (void)context;
+    notes_told += strstr(text, "row of") != NULL;
+}
+
+START_TEST(threads_change_nothing)
+{
+    const char *path = many_lines("many.jsonl", 0, 0);
+    struct sft_dataset_config c = many_config(path, 1);
+    struct sft_dataset other;
+    assert_ok(sft_dataset_open(&data, &c, &err), err);
+    ck_assert_int_gt(data.rows, MANY / 2);
+    ck_assert_int_eq(data.rows + data.counts.long_rows, MANY);
+    ck_assert_int_gt(data.counts.long_rows, 9);
+    ck_assert_int_eq(data.source->notes, SFT_NOTES_MOST);
+    for (int threads = 2; threads <= 7; threads += 5) {
+        progress_calls = 0;
+        progress_done = 0;
+        c = many_config(path, threads);
+        c.on_progress = on_progress;
+        assert_ok(sft_dataset_open(&other, &c, &err), err);
+        assert_same(&other, &data);
+        ck_assert_uint_eq(progress_done, progress_bytes);
+        ck_assert_int_ge(progress_calls, 1);
+        sft_dataset_free(&other);
+    }
+}
+END_TEST
+
+/* Lines of one job, of neighbours, and far apart: the first one counts. */
+START_TEST(the_first_bad_line_is_told_whatever_the_threads)
+{
+    static const int64_t pair[][2] = {{2, 3}, {3, 2}, {MANY, 7}, {150, 1900}, {1900, 150}};
+    char part[32];
+    for (size_t i = 0; i < sizeof pair / sizeof pair[0]; i++) {
+        const char *path = many_lines("bad.jsonl", pair[i][0], pair[i][1]);
+        int64_t first = pair[i][0] < pair[i][1] ? pair[i][0] : pair[i][1];
+        first += first / 400 * 2 - (first % 400 == 0 ? 2 : 0); /* blank lines */
+        snprintf(part, sizeof part, "bad.jsonl: line %lld: ", (long long)first);
+        for (int threads = 1; threads <= 8; threads += 7) {
+            struct sft_dataset_config c = many_config(path, threads);
+            assert_fails(sft_dataset_open(&data, &c, &err), SF_EFORMAT, part, err);
+        }
+    }
+}
+END_TEST
+
+/* ---- the cache ---- */
+
+static bool stop(void)
+{
+    return true;
+}
+
+START_TEST(a_cache_gives_the_same_rows_again)
+{
+    const char *path = many_lines("cached.jsonl", 0, 0), *cache = scout_scratch_path("c.tokens");
+    struct sft_dataset_config c = many_config(path, 2);
+    struct sft_dataset other;
+    assert_ok(sft_dataset_open(&data, &c, &err), err);
+    c.cache = cache;
+    c.cache_identity = "this model";
+    c.on_note = on_note;
+    c.interrupted = stop;
+    assert_fails(sft_dataset_open(&other, &c, &err), SF_EINTERRUPTED, "stopped", err);
+    ck_assert(!sf_file_exists(cache));
+    c.interrupted = NULL;
+    for (int time = 0; time < 2; time++) { /* made, then found; the notes are told both times */
+        notes_told = 0;
+        assert_ok(sft_dataset_open(&other, &c, &err), err);
+        ck_assert_int_eq(other.cached, time == 1);
+        ck_assert_int_eq(notes_told, SFT_NOTES_MOST);
+        assert_same(&other, &data);
+        assert_ok(sft_tokens_check(other.source, &err), err);
+        sft_dataset_free(&other);
+    }
+}
+END_TEST
+
+/* Whatever the tokens follow from is in the key. */
+START_TEST(another_option_or_file_makes_it_anew)
+{
+    const char *path = put("k.jsonl", "{\"prompt\": \"a\", \"completion\": \"b c d\"}\n");
+    const char *same = put("l.jsonl", "{\"prompt\": \"a\", \"completion\": \"b c d\"}\n");
+    struct sft_dataset_config c = many_config(path, 1), changed;
+    int64_t end[1];
+    c.cache = scout_scratch_path("k.tokens");
+    for (int i = 0; i < 12; i++) {
+        assert_ok(sft_dataset_open(&data, &c, &err), err);
+        sft_dataset_free(&data);
+        changed = c;
+        const char *name = same;
+        changed.max_length += i == 0;
+        changed.mode = i == 1 ? SFT_TEXT_BLOCKS : c.mode;
+        changed.too_long = i == 2 ? SFT_LONG_TRUNCATE : c.too_long;
+        changed.untrainable = i == 3 ? SFT_UNTRAINABLE_SKIP : c.untrainable;
+        changed.file_end = i == 4 ? end : NULL;
+        changed.encoder.vocabulary += i == 5;
+        changed.encoder.train_on = i == 6 ? SFT_TRAIN_ON_ALL : c.encoder.train_on;
+        changed.encoder.add_special = i == 7;
+        changed.encoder.end_of_text = i == 8 ? 5 : -1;
+        changed.cache_identity = i == 9 ? "another" : NULL;
+        changed.file = i == 10 ? &name : c.file;
+        if (i == 11)
+            put("k.jsonl", "{\"prompt\": \"a\", \"completion\": \"b c e\"}\n");
+        assert_ok(sft_dataset_open(&data, &changed, &err), err);
+        ck_assert_msg(!data.cached, "change %d", i);
+        sft_dataset_free(&data);
+        assert_ok(sft_dataset_open(&data, &changed, &err), err);
+        ck_assert(data.cached);
+        sft_dataset_free(&data);
+    }
+}
+END_TEST
+
+START_TEST(a_damaged_cache_is_told_and_made_anew)
+{
+    const char *path = many_lines("d.jsonl", 0, 0), *cache = scout_scratch_path("d.tokens");
+    struct sft_dataset_config c = many_config(path, 2);
+    struct sf_arena arena = {0};
+    char *bytes;
+    uint64_t count;
+    c.cache = cache;
+    assert_ok(sft_dataset_open(&data, &c, &err), err);
+    assert_ok(sf_read_file(&bytes, &count, &arena, cache, 1 << 26, &err), err);
+    bytes[count / 2] ^= 1;
+    assert_ok(sf_write_file(cache, bytes, count, &err), err);
+    struct sft_dataset other;
+    assert_ok(sft_dataset_open(&other, &c, &err), err);
+    ck_assert(!other.cached);
+    assert_same(&other, &data);
+    sft_dataset_free(&other);
+    assert_ok(sft_dataset_open(&other, &c, &err), err);
+    ck_assert(other.cached);
+    sft_dataset_free(&other);
+    sf_arena_free(&arena);
+}
+END_TEST
+
 static Suite *make_suite(void)
 {
     Suite *suite = suite_create("dataset");
@@ -383,6 +592,11 @@ static Suite *make_suite(void)
     tcase_add_test(tc, a_split_moves_rows_and_nothing_else);
     tcase_add_test(tc, documents_follow_the_same_rules);
     tcase_add_test(tc, bad_files_are_refused);
+    tcase_add_test(tc, threads_change_nothing);
+    tcase_add_test(tc, the_first_bad_line_is_told_whatever_the_threads);
+    tcase_add_test(tc, a_cache_gives_the_same_rows_again);
+    tcase_add_test(tc, another_option_or_file_makes_it_anew);
+    tcase_add_test(tc, a_damaged_cache_is_told_and_made_anew);
     suite_add_tcase(suite, tc);
     return suite;
 }

@@ -109,10 +109,10 @@ static void open_data(struct run *r)
     assert_ok(sft_dataset_open(&r->data, &config, &err), err);
     int64_t first = r->data.rows - EVAL_ROWS;
     ck_assert_int_gt(first, 0);
-    r->eval = (struct sft_dataset){.rows = EVAL_ROWS,
-                                   .start = r->data.start, /* rows are equal: any offset serves */
-                                   .id = r->data.id + first * LENGTH,
-                                   .target = r->data.target + first * LENGTH,
+    r->eval = (struct sft_dataset){.source = r->data.source, /* borrowed, as its rows are */
+                                   .document = r->data.document + first,
+                                   .rows = EVAL_ROWS,
+                                   .documents = EVAL_ROWS,
                                    .tokens = EVAL_ROWS * LENGTH,
                                    .longest = LENGTH};
 }
@@ -195,6 +195,16 @@ static double mean_difference(const double *got, const double *want)
 
 /* ---- the tests ---- */
 
+/* The first rows hold these ids. */
+static void check_ids(const struct sft_dataset *data, const struct sf_tensor *want)
+{
+    int32_t id[LENGTH], target[LENGTH];
+    for (int64_t row = 0; row < (int64_t)(want->bytes / sizeof id); row++) {
+        sft_dataset_read(id, target, data, row);
+        ck_assert_mem_eq(id, (const char *)want->data + (uint64_t)row * sizeof id, sizeof id);
+    }
+}
+
 static void check_tokens(struct run *r)
 {
     struct sf_safetensors *file;
@@ -203,11 +213,12 @@ static void check_tokens(struct run *r)
     const struct sf_tensor *eval = sf_safetensors_find(file, "eval_blocks");
     ck_assert(first && eval);
     ck_assert_int_eq(r->data.rows, (int64_t)number(r->reference, "blocks"));
-    ck_assert_int_eq(r->data.tokens + r->data.tail_tokens, (int64_t)number(r->reference, "tokens"));
+    ck_assert_int_eq(r->data.tokens + r->data.counts.tail_tokens,
+                     (int64_t)number(r->reference, "tokens"));
     ck_assert_int_eq((int64_t)first->bytes, 1024 * 4);
     ck_assert_int_eq((int64_t)eval->bytes, EVAL_ROWS * LENGTH * 4);
-    ck_assert(memcmp(r->data.id, first->data, first->bytes) == 0);
-    ck_assert(memcmp(r->eval.id, eval->data, eval->bytes) == 0);
+    check_ids(&r->data, first);
+    check_ids(&r->eval, eval);
     sf_safetensors_close(file);
 }
 

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "libformat/base/file.h"
+#include "tests/train/flat_rows.h"
 #include "tests/train/tiny.h"
 #include "train/trainer.h"
 #include "train/trouble.h"
@@ -100,14 +101,16 @@ static void check_says(const struct sft_trainer_config *c, const char *what)
 static long long poison_token(void)
 {
     int64_t hidden = t.spec.hidden;
-    for (int64_t i = data.start[3]; i < data.start[4]; i++) {
+    static struct flat_rows flat;
+    flatten(&flat, &data);
+    for (int64_t i = flat.start[3]; i < flat.start[4]; i++) {
         int64_t times = 0;
         for (int64_t k = 0; k < data.tokens; k++)
-            times += data.id[k] == data.id[i];
+            times += flat.id[k] == flat.id[i];
         if (times > 1)
             continue;
-        poison(SF_PART_EMBEDDING, -1, -1, data.id[i] * hidden, hidden);
-        return i - data.start[3] + 1;
+        poison(SF_PART_EMBEDDING, -1, -1, flat.id[i] * hidden, hidden);
+        return i - flat.start[3] + 1;
     }
     ck_abort_msg("every token of the row stands elsewhere, too");
     return 0;
@@ -118,7 +121,7 @@ START_TEST(a_token_is_named_with_its_row)
     struct sft_trainer_config c = config();
     char row[256], wanted[512];
     snprintf(row, sizeof row, "in 1 of 11 tokens: token %lld of row 4 of the data (%s, line 4)",
-             poison_token(), data.file[0]);
+             poison_token(), sft_tokens_string(data.source, 0));
     snprintf(
         wanted, sizeof wanted,
         "step 2: numbers are not finite: embedding (embed_forward) was the first result that is "

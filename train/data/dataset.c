@@ -3,7 +3,9 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "libformat/base/file.h"
 #include "libformat/base/mem.h"
+#include "train/data/dataset_private.h"
 #include "train/data/dataset_rows.h"
 
 bool sft_too_long_from_name(enum sft_too_long *out, const char *name)
@@ -25,136 +27,126 @@ bool sft_untrainable_from_name(enum sft_untrainable *out, const char *name)
     return skip || strcmp(name, "error") == 0;
 }
 
-/* Position t of a row is trained on the label of t + 1. */
-static void fill_targets(struct sft_dataset *out, const int32_t *label)
+/* ---- opening ---- */
+
+/* Made anew, or mapped as it was made before. */
+static int read_cached(struct sft_tokens **out, bool *cached, const struct sft_dataset_config *c,
+                       struct sf_err *err)
 {
-    for (int64_t row = 0; row < out->rows; row++) {
-        for (int64_t i = out->start[row]; i + 1 < out->start[row + 1]; i++) {
-            out->target[i] = label[i + 1];
-            out->targets += label[i + 1] != SFT_NO_TARGET;
-        }
-        out->target[out->start[row + 1] - 1] = SFT_NO_TARGET;
-        if (sft_dataset_length(out, row) > out->longest)
-            out->longest = sft_dataset_length(out, row);
+    struct sf_hash128 key, now;
+    int code = dataset_key(&key, c, err);
+    if (code)
+        return code;
+    code = sft_tokens_map(out, c->cache, key, c->encoder.vocabulary, err);
+    *cached = code == SF_OK;
+    if (code == SF_EDAMAGED || code == SF_EFORMAT || code == SF_EIO) {
+        char text[sizeof err->message + 32];
+        snprintf(text, sizeof text, "%s; it is made anew", err ? err->message : c->cache);
+        if (c->on_note)
+            c->on_note(c->context, text);
+        code = SF_ENOENT;
     }
-}
-
-static int finish(struct sft_dataset *out, struct row_builder *b, struct sf_err *err)
-{
-    void *start = NULL, *target = NULL;
-    int code = rows_end_text(b, err);
-    if (!code && b->length.count == 0 && b->tail_tokens > 0)
-        code = sf_fail(err, SF_EINVAL, "%lld tokens of text make no row of %lld; shorten the rows",
-                       (long long)b->tail_tokens, (long long)b->config->max_length);
-    if (!code && b->length.count == 0)
-        code = sf_fail(err, SF_EINVAL, "%s%s: the dataset is empty%s", b->config->file[0],
-                       b->config->files > 1 ? " and the others" : "",
-                       b->long_rows + b->untrainable_rows ? ": every row is left out" : "");
+    if (code != SF_ENOENT)
+        return code;
+    code = rows_read(out, c, c->cache, key, err);
     if (code)
         return code;
-    out->rows = b->length.count;
-    out->tokens = b->id.count;
-    code = sf_alloc_for(&start, ((uint64_t)out->rows + 1) * sizeof *out->start, "rows", err);
-    if (!code)
-        code = sf_alloc_for(&target, (uint64_t)out->tokens * sizeof *out->target, "targets", err);
-    out->start = start;
-    out->target = target;
-    if (code)
-        return code;
-    for (int64_t i = 0; i < out->rows; i++)
-        out->start[i + 1] = out->start[i] + b->length.id[i];
-    fill_targets(out, b->label.id);
-    out->tail_tokens = b->tail_tokens;
-    out->truncated_rows = b->truncated_rows;
-    out->truncated_tokens = b->truncated_tokens;
-    out->long_rows = b->long_rows;
-    out->untrainable_rows = b->untrainable_rows;
-    out->id = b->id.id; /* handed over, as the places are: pairs of two numbers */
-    out->place = (struct sft_row_place *)b->place.id;
-    b->id = b->place = (struct sf_ids){0};
-    return rows_name_files(out, b->config->file, b->config->files, err);
+    code = dataset_key(&now, c, err);
+    if (!code && (now.low != key.low || now.high != key.high))
+        code = sf_fail(err, SF_EFORMAT, "%s%s changed while being read", c->file[0],
+                       c->files > 1 ? " or another data file" : "");
+    if (code) {
+        sft_tokens_release(*out);
+        sf_remove_file(c->cache, NULL);
+    }
+    return code;
 }
 
-int rows_name_files(struct sft_dataset *out, const char *const *file, int64_t files,
+static int read_all(struct sft_tokens **out, bool *cached, const struct sft_dataset_config *c,
                     struct sf_err *err)
 {
-    uint64_t bytes = (uint64_t)files * sizeof *out->file;
-    void *block;
-    for (int64_t i = 0; i < files; i++)
-        bytes += strlen(file[i]) + 1;
-    int code = sf_alloc_for(&block, bytes, "names of files", err);
-    if (code)
-        return code;
-    out->file = block;
-    out->files = files;
-    char *at = (char *)(out->file + files);
-    for (int64_t i = 0; i < files; i++) {
-        out->file[i] = at;
-        at = stpcpy(at, file[i]) + 1;
-    }
-    return SF_OK;
-}
-
-static int build(struct sft_dataset *out, struct row_builder *b, struct sf_err *err)
-{
-    const struct sft_dataset_config *c = b->config;
-    int code = SF_OK;
+    static const struct sf_hash128 none;
     if (c->files < 1)
         return sf_fail(err, SF_EINVAL, "no data file is given");
     if (c->max_length < 2 || c->max_length > INT32_MAX)
         return sf_fail(err, SF_EINVAL, "rows of %lld tokens; 2 are the least",
                        (long long)c->max_length);
-    code = sft_row_tokens_open(&b->tokens, &c->encoder, err);
-    for (int64_t i = 0; !code && i < c->files; i++) {
-        b->file_number = (int32_t)i;
-        code = rows_add_file(b, c->file[i], err);
-        if (!code && c->file_end)
-            code = rows_end_text(b, err);
-        if (!code && c->file_end)
-            c->file_end[i] = b->length.count;
-    }
-    return code ? code : finish(out, b, err);
+    return c->cache ? read_cached(out, cached, c, err) : rows_read(out, c, NULL, none, err);
 }
 
-int sft_dataset_open(struct sft_dataset *out, const struct sft_dataset_config *config,
-                     struct sf_err *err)
+static void fill_ends(const struct sft_dataset_config *c, const struct sft_tokens *source)
 {
-    struct row_builder b = {.config = config, .text = -1};
-    *out = (struct sft_dataset){0};
-    int code = build(out, &b, err);
-    sft_row_tokens_close(&b.tokens);
-    sf_ids_free(&b.id);
-    sf_ids_free(&b.label);
-    sf_ids_free(&b.length);
-    sf_ids_free(&b.place);
+    int64_t row = 0;
+    for (int64_t f = 0; f < c->files; f++) {
+        while (row < source->rows && source->row[row].file <= f)
+            row++;
+        c->file_end[f] = row;
+    }
+}
+
+int sft_dataset_over(struct sft_dataset *out, struct sft_tokens *source, struct sf_err *err)
+{
+    *out = (struct sft_dataset){.source = source, .counts = source->counts};
+    int code = dataset_select(out, NULL, source->rows, err);
     if (code)
         sft_dataset_free(out);
     return code;
 }
 
-const char *sft_dataset_place(char text[SFT_PLACE_TEXT], const struct sft_dataset *data,
-                              int64_t row)
+int sft_dataset_open(struct sft_dataset *out, const struct sft_dataset_config *config,
+                     struct sf_err *err)
 {
-    int n = snprintf(text, SFT_PLACE_TEXT, "row %lld of the data", (long long)row + 1);
-    const struct sft_row_place *place = &data->place[row];
-    if (place->file < 0)
-        return text;
-    n += snprintf(text + n, (size_t)(SFT_PLACE_TEXT - n), " (%.150s", data->file[place->file]);
-    if (place->line)
-        n += snprintf(text + n, (size_t)(SFT_PLACE_TEXT - n), ", line %d", (int)place->line);
-    snprintf(text + n, (size_t)(SFT_PLACE_TEXT - n), ")");
-    return text;
+    struct sft_tokens *source;
+    bool cached = false;
+    *out = (struct sft_dataset){0};
+    int code = read_all(&source, &cached, config, err);
+    if (!code)
+        code = sft_dataset_over(out, source, err);
+    if (code)
+        return code;
+    out->cached = cached;
+    if (config->file_end)
+        fill_ends(config, source);
+    for (int64_t i = 0; config->on_note && i < source->notes; i++)
+        config->on_note(config->context, sft_tokens_string(source, source->files + i));
+    return SF_OK;
 }
 
 void sft_dataset_free(struct sft_dataset *dataset)
 {
-    sf_free(dataset->id);
-    sf_free(dataset->target);
-    sf_free(dataset->start);
+    sft_tokens_release(dataset->source);
     sf_free(dataset->document);
     sf_free(dataset->first);
-    sf_free(dataset->origin);
-    sf_free(dataset->place);
-    sf_free(dataset->file);
     *dataset = (struct sft_dataset){0};
+}
+
+/* ---- reading ---- */
+
+const char *sft_dataset_place(char text[SFT_PLACE_TEXT], const struct sft_dataset *data,
+                              int64_t row)
+{
+    int n = snprintf(text, SFT_PLACE_TEXT, "row %lld of the data", (long long)row + 1);
+    const struct sft_token_row *r = &data->source->row[row];
+    if (r->file < 0)
+        return text;
+    n += snprintf(text + n, (size_t)(SFT_PLACE_TEXT - n), " (%.150s",
+                  sft_tokens_string(data->source, r->file));
+    if (r->line)
+        n += snprintf(text + n, (size_t)(SFT_PLACE_TEXT - n), ", line %d", (int)r->line);
+    snprintf(text + n, (size_t)(SFT_PLACE_TEXT - n), ")");
+    return text;
+}
+
+/* Position t of a document is trained on the label of t + 1. */
+void sft_dataset_read(int32_t *id, int32_t *target, const struct sft_dataset *data, int64_t row)
+{
+    int64_t at = 0;
+    for (int64_t d = sft_dataset_first(data, row); d < sft_dataset_first(data, row + 1); d++) {
+        const struct sft_token_row *r = sft_dataset_document(data, d);
+        const struct sft_token *token = data->source->token + r->start;
+        for (int32_t i = 0; i < r->length; i++, at++) {
+            id[at] = token[i].id;
+            target[at] = i + 1 < r->length ? token[i + 1].label : SFT_NO_TARGET;
+        }
+    }
 }

@@ -10,7 +10,14 @@
  * row, as far as anybody would read.
  *
  * The target of a position is the next token of its row (or the next label); the last position has
- * none. Life: the caller's struct, ended by sft_dataset_free. Threads: read-only once open. */
+ * none.
+ *
+ * Lines are tokenized on `threads` threads, with the same result whatever their number. A dataset is a
+ * list over the rows that were read (tokens.h): parts held out, files that count more, and packs are
+ * other lists over the same tokens. With a `cache` file these are on disk and mapped, made once for the
+ * same data and options; without, they are in memory.
+ *
+ * Life: the caller's struct, ended by sft_dataset_free. Threads: read-only once open. */
 #ifndef SCOUT_TRAIN_DATA_DATASET_H
 #define SCOUT_TRAIN_DATA_DATASET_H
 
@@ -19,6 +26,7 @@
 
 #include "libformat/base/err.h"
 #include "train/data/row.h"
+#include "train/data/tokens.h"
 
 enum sft_text_mode { SFT_TEXT_BLOCKS, SFT_TEXT_DOCUMENTS };
 enum sft_too_long {
@@ -40,69 +48,81 @@ struct sft_dataset_config {
     enum sft_text_mode mode;
     enum sft_too_long too_long;
     enum sft_untrainable untrainable;
+    int threads; /* that tokenize; below 1: one */
     /* One sentence for a row that was cut or left out, with file and line; of each sort the first
-     * SFT_NOTES_MOST. NULL: not told. */
+     * SFT_NOTES_MOST. And one for a cache that is not as it was written. NULL: not told. */
     void (*on_note)(void *context, const char *text);
+    void (*on_progress)(void *context, uint64_t done,
+                        uint64_t bytes); /* of the files; may be NULL */
+    bool (*interrupted)(void);           /* asked now and then: SF_EINTERRUPTED; may be NULL */
     void *context;
     int64_t *file_end; /* [files], filled: the row behind each file's last. Text then ends with its
                           file. NULL: not asked */
+    const char *cache; /* file for the tokens, its folder is there; NULL: memory */
+    const char
+        *cache_identity; /* what else they follow from: the tokenizer, the program's version */
 };
 enum { SFT_NOTES_MOST = 5 };
 
-/* Where a row stands in its file. */
-struct sft_row_place {
-    int32_t file; /* of the config's; -1: in several, text end to end */
-    int32_t line; /* from 1; 0: not lines of rows; the last of them stands for those behind 2^31 */
-};
-
 struct sft_dataset {
-    int64_t rows;
-    int64_t *start;  /* [rows + 1] into id and target */
-    int32_t *id;     /* [tokens] */
-    int32_t *target; /* [tokens]: the next token, or SFT_NO_TARGET */
+    struct sft_tokens *source; /* all rows that were read, shared */
+    int64_t rows, documents;   /* packed (packing.h), a row is documents end to end; else one */
+    int64_t *document;         /* [documents]: which row of the source each is */
+    int64_t *first;            /* [rows + 1] into document; NULL: not packed */
     int64_t tokens, targets;
-    int64_t longest;                          /* tokens of the longest row */
-    int64_t tail_tokens;                      /* BLOCKS: left over at the end */
-    int64_t truncated_rows, truncated_tokens; /* rows cut, tokens cut off */
-    int64_t long_rows, untrainable_rows;      /* left out: too long, nothing to train on */
-    /* Packed (packing.h): a row is documents end to end. Else 0 and NULL: a row is one document. */
-    int64_t documents;
-    int64_t *document;           /* [documents + 1] into id and target */
-    int64_t *first;              /* [rows + 1] into document: each row's */
-    int64_t *origin;             /* [documents]: which row it was */
-    struct sft_row_place *place; /* [rows before packing] */
-    char **file;                 /* [files] names */
-    int64_t files;
+    int64_t longest; /* tokens of the longest row */
+    struct sft_token_counts counts;
+    bool cached; /* the tokens were there already */
 };
 
 /* SF_EFORMAT names the file and the line or offset: not UTF-8, broken JSON, an id outside the
  * vocabulary, two kinds of rows, a row without a target. SF_EINVAL: no row at all. */
 int sft_dataset_open(struct sft_dataset *out, const struct sft_dataset_config *config,
                      struct sf_err *err);
-/* "row 17 of the data (chat.jsonl, line 18)" of a row before packing, from 0. */
+/* All rows of `source`, which is the dataset's from here on, whether or not there is an error. */
+int sft_dataset_over(struct sft_dataset *out, struct sft_tokens *source, struct sf_err *err);
+/* "row 17 of the data (chat.jsonl, line 18)" of a row of the source, from 0. */
 enum { SFT_PLACE_TEXT = 256 };
 const char *sft_dataset_place(char text[SFT_PLACE_TEXT], const struct sft_dataset *data,
                               int64_t row);
 void sft_dataset_free(struct sft_dataset *dataset); /* a zeroed one is welcome */
 /* Moves rows order[0..rows) into a dataset of their own; the others, and those, stay in their order.
- * Both are copies: for a moment there is room for all tokens twice. SF_EINVAL: none, or all. */
+ * SF_EINVAL: none, or all. */
 int sft_dataset_split(struct sft_dataset *held_out, struct sft_dataset *data, const int64_t *order,
                       int64_t rows, struct sf_err *err);
 
 /* File f counts weight[f] times: all its rows as often as the whole part says, and of the rest as many
  * more as that is, those that stand first in `order` (a permutation of all rows). taken[f]: its rows
- * then. end[f]: the row behind its last, as sft_dataset_open told. Copies, as split does. SF_EINVAL: a
- * weight that is not above 0 and at most 1000, or leaves a file no row. */
+ * then. end[f]: the row behind its last, as sft_dataset_open told. SF_EINVAL: a weight that is not above
+ * 0 and at most 1000, or leaves a file no row. */
 int sft_dataset_weigh(struct sft_dataset *data, const int64_t *end, const double *weight,
                       int64_t files, const int64_t *order, int64_t *taken, struct sf_err *err);
 
-static inline int64_t sft_dataset_length(const struct sft_dataset *dataset, int64_t row)
+/* ---- rows and documents ---- */
+
+/* Document d of the dataset, as it was read. */
+static inline const struct sft_token_row *sft_dataset_document(const struct sft_dataset *data,
+                                                               int64_t d)
 {
-    return dataset->start[row + 1] - dataset->start[row];
+    return &data->source->row[data->document[d]];
 }
-static inline int64_t sft_dataset_documents(const struct sft_dataset *dataset, int64_t row)
+/* The first document of a row; of row `rows` one more than there are. */
+static inline int64_t sft_dataset_first(const struct sft_dataset *data, int64_t row)
 {
-    return dataset->first ? dataset->first[row + 1] - dataset->first[row] : 1;
+    return data->first ? data->first[row] : row;
 }
+static inline int64_t sft_dataset_documents(const struct sft_dataset *data, int64_t row)
+{
+    return sft_dataset_first(data, row + 1) - sft_dataset_first(data, row);
+}
+static inline int64_t sft_dataset_length(const struct sft_dataset *data, int64_t row)
+{
+    int64_t length = 0;
+    for (int64_t d = sft_dataset_first(data, row); d < sft_dataset_first(data, row + 1); d++)
+        length += sft_dataset_document(data, d)->length;
+    return length;
+}
+/* Its ids and targets, [length] each. */
+void sft_dataset_read(int32_t *id, int32_t *target, const struct sft_dataset *data, int64_t row);
 
 #endif

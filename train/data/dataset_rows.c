@@ -4,244 +4,209 @@
 #include <string.h>
 
 #include "libformat/base/file.h"
-#include "libformat/base/json.h"
 #include "libformat/base/map_guard.h"
+#include "train/data/line_batch.h"
 
-/* All rows of a file are of one kind: the first one's. */
-static int take_kind(struct row_builder *b, enum sft_row_kind kind, const char *path, int64_t line,
-                     struct sf_err *err)
+/* Rows under way. */
+struct reader {
+    const struct sft_dataset_config *config;
+    struct line_batch *lines;
+    struct sft_token_writer *writer;
+    struct sft_token_counts counts;
+    int32_t file_number; /* in hand, and its name */
+    const char *file;
+    int64_t line;           /* in hand; 0: a .txt file */
+    enum sft_row_kind kind; /* of the file */
+    int64_t kind_line;      /* where it was seen first; 0: it is a .txt file */
+    bool kind_known;        /* some row has been seen */
+    struct sf_ids text;     /* mode BLOCKS: tokens that make no row yet, fewer than one has */
+    int32_t text_file;      /* the file they are in; -1: several */
+    uint64_t done, all;     /* bytes */
+};
+
+/* Mode BLOCKS: what is left over of text is not used. */
+static void end_text(struct reader *r)
 {
-    if (!b->kind_file) {
-        b->kind = kind;
-        b->kind_file = path;
-        b->kind_line = line;
+    r->counts.tail_tokens += r->text.count;
+    r->text.count = 0;
+}
+
+/* All rows of a file are of one kind: the first one's. Text ends where other rows begin. */
+static int take_kind(struct reader *r, enum sft_row_kind kind, struct sf_err *err)
+{
+    if (!r->kind_known) {
+        r->kind_known = true;
+        r->kind = kind;
+        r->kind_line = r->line;
     }
-    if (b->kind == kind)
-        return kind == SFT_ROW_TEXT ? SF_OK : rows_end_text(b, err);
+    if (r->kind == kind) {
+        if (kind != SFT_ROW_TEXT)
+            end_text(r);
+        return SF_OK;
+    }
     return sf_fail(err, SF_EFORMAT, "a row of %s, but line %lld of %s is a row of %s",
-                   sft_row_kind_name(kind), (long long)b->kind_line, b->kind_file,
-                   sft_row_kind_name(b->kind));
+                   sft_row_kind_name(kind), (long long)r->kind_line, r->file,
+                   sft_row_kind_name(r->kind));
 }
 
 /* ---- rows that are not as they should be ---- */
 
 /* `times`: rows of this sort, this one included. */
-static void note(const struct row_builder *b, int64_t times, const char *what, int64_t tokens)
+static int note(struct reader *r, int64_t times, const char *what, int64_t tokens,
+                struct sf_err *err)
 {
     char place[32] = "", text[640];
-    if (!b->config->on_note || times > SFT_NOTES_MOST)
-        return;
-    if (b->line)
-        snprintf(place, sizeof place, "line %lld: ", (long long)b->line);
-    snprintf(text, sizeof text, "%.400s: %sa row of %lld tokens %s%s", b->file, place,
+    if (times > SFT_NOTES_MOST)
+        return SF_OK;
+    if (r->line)
+        snprintf(place, sizeof place, "line %lld: ", (long long)r->line);
+    snprintf(text, sizeof text, "%.400s: %sa row of %lld tokens %s%s", r->file, place,
              (long long)tokens, what,
              times == SFT_NOTES_MOST ? "; others like it are only counted" : "");
-    b->config->on_note(b->config->context, text);
+    return sft_token_writer_note(r->writer, text, err);
 }
 
 /* *take: how many of `count` tokens are kept, 0 when the row is left out. */
-static int judge_length(int64_t *take, struct row_builder *b, int64_t count, struct sf_err *err)
+static int judge_length(int64_t *take, struct reader *r, int64_t count, struct sf_err *err)
 {
-    int64_t most = b->config->max_length;
-    enum sft_too_long wanted = b->config->too_long;
+    int64_t most = r->config->max_length;
+    enum sft_too_long wanted = r->config->too_long;
     *take = count;
     if (count <= most)
         return SF_OK;
-    if (wanted == SFT_LONG_ERROR || (wanted == SFT_LONG_DEFAULT && b->kind == SFT_ROW_INPUT_IDS))
+    if (wanted == SFT_LONG_ERROR || (wanted == SFT_LONG_DEFAULT && r->kind == SFT_ROW_INPUT_IDS))
         return sf_fail(err, SF_EFORMAT, "%lld %s, more than the maximal sequence length of %lld",
-                       (long long)count, b->kind == SFT_ROW_INPUT_IDS ? "input_ids" : "tokens",
+                       (long long)count, r->kind == SFT_ROW_INPUT_IDS ? "input_ids" : "tokens",
                        (long long)most);
     if (wanted == SFT_LONG_SKIP) {
         *take = 0;
-        note(b, ++b->long_rows, "is too long and left out", count);
-        return SF_OK;
+        return note(r, ++r->counts.long_rows, "is too long and left out", count, err);
     }
     *take = most;
-    b->truncated_tokens += count - most;
-    note(b, ++b->truncated_rows, "is too long and cut", count);
-    return SF_OK;
+    r->counts.truncated_tokens += count - most;
+    return note(r, ++r->counts.truncated_rows, "is too long and cut", count, err);
 }
 
-/* True when the row is left out for having nothing to train on. */
-static bool leaves_out(struct row_builder *b, int64_t tokens)
+/* A row, or a document, of so many tokens has nothing to train on, which is an error or noted. */
+static int judge_untrainable(struct reader *r, const char *what, int64_t tokens, const char *why,
+                             struct sf_err *err)
 {
-    if (b->config->untrainable == SFT_UNTRAINABLE_ERROR)
-        return false;
-    note(b, ++b->untrainable_rows, "has nothing to be trained on and is left out", tokens);
-    return true;
+    if (r->config->untrainable == SFT_UNTRAINABLE_ERROR)
+        return sf_fail(err, SF_EFORMAT, "a %s of %lld tokens %s", what, (long long)tokens, why);
+    return note(r, ++r->counts.untrainable_rows, "has nothing to be trained on and is left out",
+                tokens, err);
 }
 
-/* Ends a row of so many tokens. */
-static int end_row(struct row_builder *b, int64_t tokens, int32_t file, struct sf_err *err)
+static int add_row(struct reader *r, const struct line_tokens *t, int64_t length,
+                   struct sf_err *err)
 {
-    int32_t length = (int32_t)tokens;
-    const int32_t place[] = {file, b->line < INT32_MAX ? (int32_t)b->line : INT32_MAX};
-    int code = sf_ids_append(&b->place, place, 2, err);
-    return code ? code : sf_ids_append(&b->length, &length, 1, err);
+    return sft_token_writer_row(r->writer, t->id, t->label, (int32_t)length, r->file_number,
+                                r->line, err);
 }
 
 /* ---- text ---- */
 
-/* Ends a document. */
-static int end_document(struct row_builder *b, int64_t first, struct sf_err *err)
+static int add_document(struct reader *r, const struct line_tokens *t, struct sf_err *err)
 {
-    int64_t count = b->id.count - first, take;
-    int code = judge_length(&take, b, count, err);
-    if (code)
+    int64_t take;
+    int code = judge_length(&take, r, t->count, err);
+    if (code || (take == 0 && t->count > 0))
         return code;
-    b->id.count = b->label.count = first + take;
-    if (take == 0 && count > 0)
-        return SF_OK;
-    if (take < 2 && leaves_out(b, count)) {
-        b->id.count = b->label.count = first;
-        return SF_OK;
-    }
     if (take < 2)
-        return sf_fail(err, SF_EFORMAT,
-                       "a document of %lld tokens has no token to be trained on; 2 are needed",
-                       (long long)count);
-    return end_row(b, take, b->file_number, err);
+        return judge_untrainable(r, "document", t->count,
+                                 "has no token to be trained on; 2 are needed", err);
+    return add_row(r, t, take, err);
 }
 
-static int check_ids(const struct row_builder *b, int64_t first, struct sf_err *err)
+/* Behind the text so far; whole rows go on. */
+static int add_blocks(struct reader *r, const int32_t *id, int64_t count, struct sf_err *err)
 {
-    for (int64_t i = first; i < b->id.count; i++)
-        if (b->id.id[i] >= b->config->encoder.vocabulary)
-            return sf_fail(
-                err, SF_EFORMAT, "token %lld has id %d, outside the model's vocabulary of %lld",
-                (long long)(i - first), (int)b->id.id[i], (long long)b->config->encoder.vocabulary);
-    return SF_OK;
-}
-
-static int add_text(struct row_builder *b, const char *text, uint64_t bytes, struct sf_err *err)
-{
-    const struct sft_row_encoder *e = &b->config->encoder;
-    int64_t first = b->id.count;
-    if (!e->tokenizer)
-        return sf_fail(err, SF_EUNSUPPORTED,
-                       "text, but the container carries no tokenizer.json; rows of input_ids need "
-                       "none");
-    if (e->train_on == SFT_TRAIN_ON_ASSISTANT || e->train_on == SFT_TRAIN_ON_LAST)
-        return sf_fail(err, SF_EINVAL, "text has no part that an assistant said");
-    int code = sf_tokenizer_encode(&b->id, e->tokenizer, text, bytes, e->add_special,
-                                   b->tokens.scratch, err);
-    if (!code)
-        code = check_ids(b, first, err);
-    if (!code && b->id.count > first)
-        code = sf_ids_append(&b->label, b->id.id + first, b->id.count - first, err);
-    if (!code && b->config->mode == SFT_TEXT_DOCUMENTS)
-        return end_document(b, first, err);
-    if (b->text < 0) {
-        b->text = first;
-        b->text_file = b->file_number;
-    }
-    if (b->text_file != b->file_number)
-        b->text_file = -1;
-    return code;
-}
-
-int rows_end_text(struct row_builder *b, struct sf_err *err)
-{
-    int64_t length = b->config->max_length, line = b->line;
+    int64_t length = r->config->max_length;
     int code = SF_OK;
-    if (b->text < 0)
-        return SF_OK;
-    int64_t tail = (b->id.count - b->text) % length, blocks = (b->id.count - b->text) / length;
-    b->line = 0;
-    for (int64_t i = 0; !code && i < blocks; i++)
-        code = end_row(b, length, b->text_file, err);
-    b->line = line;
-    b->id.count -= tail;
-    b->label.count -= tail;
-    b->tail_tokens += tail;
-    b->text = -1;
+    for (int64_t at = 0, take; !code && at < count; at += take) {
+        const int32_t *row = id + at;
+        bool begins = r->text.count == 0;
+        take = length - r->text.count < count - at ? length - r->text.count : count - at;
+        r->text_file = begins || r->text_file == r->file_number ? r->file_number : -1;
+        if (!begins || take < length) {
+            code = sf_ids_append(&r->text, id + at, take, err);
+            row = r->text.id;
+        }
+        if (!code && (r->text.count == length || (begins && take == length))) {
+            code = sft_token_writer_row(r->writer, row, row, (int32_t)length, r->text_file, 0, err);
+            r->text.count = 0;
+        }
+    }
     return code;
+}
+
+static int add_text(struct reader *r, const struct line_tokens *t, struct sf_err *err)
+{
+    return r->config->mode == SFT_TEXT_DOCUMENTS ? add_document(r, t, err)
+                                                 : add_blocks(r, t->id, t->count, err);
 }
 
 /* ---- rows with labels ---- */
 
-static int add_labelled(struct row_builder *b, const struct sf_json *row, struct sf_err *err)
+static int add_labelled(struct reader *r, const struct line_tokens *t, struct sf_err *err)
 {
-    const struct sft_row_tokens *t = &b->tokens;
-    int64_t count = 0, trained = 0;
-    int code = sft_row_encode(&b->tokens, &b->config->encoder, row, err);
-    if (!code)
-        code = judge_length(&count, b, t->id.count, err);
-    if (code || (count == 0 && t->id.count > 0))
+    int64_t count, trained = 0;
+    int code = judge_length(&count, r, t->count, err);
+    if (code || (count == 0 && t->count > 0))
         return code;
     for (int64_t i = 1; i < count; i++)
-        trained += t->label.id[i] != SFT_NO_TARGET;
-    if (trained == 0 && leaves_out(b, t->id.count))
-        return SF_OK;
-    if (trained == 0)
-        return sf_fail(err, SF_EFORMAT,
-                       "a row of %lld tokens without any to be trained on (the first one has "
-                       "nothing before it)%s",
-                       (long long)t->id.count,
-                       t->trained ? "; those that were are behind the maximal sequence length"
-                                  : "");
-    code = sf_ids_append(&b->id, t->id.id, count, err);
-    if (!code)
-        code = sf_ids_append(&b->label, t->label.id, count, err);
-    return code ? code : end_row(b, count, b->file_number, err);
+        trained += t->label[i] != SFT_NO_TARGET;
+    if (trained)
+        return add_row(r, t, count, err);
+    return judge_untrainable(
+        r, "row", t->count,
+        t->trained ? "without any to be trained on (the first one has nothing before it); those "
+                     "that were are behind the maximal sequence length"
+                   : "without any to be trained on (the first one has nothing before it)",
+        err);
 }
 
 /* ---- files ---- */
 
-static int add_row(struct row_builder *b, const struct sf_json *row, const char *path, int64_t line,
-                   struct sf_err *err)
+static int add_line(struct reader *r, const struct line_tokens *t, struct sf_err *err)
 {
-    enum sft_row_kind kind;
-    const char *string;
-    int code = sft_row_kind_of(&kind, row, err);
-    if (!code)
-        code = take_kind(b, kind, path, line, err);
-    if (!code && kind != SFT_ROW_TEXT)
-        return add_labelled(b, row, err);
-    if (!code && sf_json_get(row, "labels"))
-        return sf_fail(err, SF_EFORMAT, "a row of text with labels; labels belong to input_ids");
-    if (!code)
-        code = sf_json_as_string(&string, sf_json_get(row, "text"), "text", err);
-    return code ? code : add_text(b, string, strlen(string), err);
-}
-
-static bool is_blank(const char *text, uint64_t bytes)
-{
-    for (uint64_t i = 0; i < bytes; i++)
-        if (text[i] != ' ' && text[i] != '\t' && text[i] != '\r')
-            return false;
-    return true;
-}
-
-static int add_line(struct row_builder *b, const char *text, uint64_t bytes, const char *path,
-                    int64_t line, struct sf_err *err)
-{
-    struct sf_json *root;
-    if (is_blank(text, bytes))
-        return SF_OK;
-    int code = sf_json_parse(&root, text, bytes, err);
-    if (code)
-        return code;
-    code = add_row(b, root, path, line, err);
-    sf_json_free(root);
-    return code;
-}
-
-static int add_lines(struct row_builder *b, const struct sf_mapping *file, const char *path,
-                     struct sf_err *err)
-{
-    const char *at = (const char *)file->data, *end = at + file->bytes;
-    int64_t line = 1;
-    for (; at < end; line++) {
-        const char *stop = memchr(at, '\n', (size_t)(end - at));
-        stop = stop ? stop : end;
-        b->line = line;
-        int code = add_line(b, at, (uint64_t)(stop - at), path, line, err);
-        if (code)
-            return sf_err_prefix(err, "line %lld", (long long)line);
-        at = stop + 1;
+    int code = SF_OK;
+    r->line = t->line;
+    if (t->known)
+        code = take_kind(r, t->kind, err);
+    if (!code && t->err) {
+        if (err)
+            *err = *t->err;
+        code = t->err->code;
     }
+    if (!code)
+        code = t->kind == SFT_ROW_TEXT ? add_text(r, t, err) : add_labelled(r, t, err);
+    return code ? sf_err_prefix(err, "line %lld", (long long)t->line) : SF_OK;
+}
+
+static int tell(struct reader *r, uint64_t bytes, struct sf_err *err)
+{
+    const struct sft_dataset_config *c = r->config;
+    if (c->interrupted && c->interrupted())
+        return sf_fail(err, SF_EINTERRUPTED, "stopped at byte %llu", (unsigned long long)bytes);
+    if (c->on_progress)
+        c->on_progress(c->context, r->done + bytes, r->all);
     return SF_OK;
+}
+
+static int add_lines(struct reader *r, const struct sf_mapping *file, struct sf_err *err)
+{
+    const char *first = (const char *)file->data, *at = first, *end = first + file->bytes;
+    struct line_tokens t;
+    int code = SF_OK;
+    for (int64_t line = 1; !code && at < end;) {
+        code = line_batch_read(r->lines, &at, end, &line, err);
+        while (!code && line_batch_next(&t, r->lines))
+            code = add_line(r, &t, err);
+        if (!code)
+            code = tell(r, (uint64_t)(at - first), err);
+    }
+    return code;
 }
 
 static bool ends_with(const char *text, const char *end)
@@ -250,32 +215,92 @@ static bool ends_with(const char *text, const char *end)
     return length >= tail && strcmp(text + length - tail, end) == 0;
 }
 
-static int add_mapped(struct row_builder *b, const struct sf_mapping *file, const char *path,
-                      struct sf_err *err)
+static int add_mapped(struct reader *r, const struct sf_mapping *file, struct sf_err *err)
 {
-    if (ends_with(path, ".jsonl") || ends_with(path, ".json"))
-        return file->bytes ? add_lines(b, file, path, err) : SF_OK;
-    if (!ends_with(path, ".txt"))
+    struct line_tokens t;
+    if (ends_with(r->file, ".jsonl") || ends_with(r->file, ".json"))
+        return file->bytes ? add_lines(r, file, err) : SF_OK;
+    if (!ends_with(r->file, ".txt"))
         return sf_fail(err, SF_EINVAL, "data files end in .txt or .jsonl");
     if (file->bytes == 0)
         return SF_OK;
-    int code = take_kind(b, SFT_ROW_TEXT, path, 0, err);
-    return code ? code : add_text(b, (const char *)file->data, file->bytes, err);
+    int code = take_kind(r, SFT_ROW_TEXT, err);
+    if (!code)
+        code = line_batch_text(&t, r->lines, (const char *)file->data, file->bytes, err);
+    if (!code)
+        code = add_text(r, &t, err);
+    return code ? code : tell(r, file->bytes, err);
 }
 
-int rows_add_file(struct row_builder *b, const char *path, struct sf_err *err)
+static int add_file(struct reader *r, int32_t number, struct sf_err *err)
 {
     struct sf_mapping file;
-    int code = sf_map_file(&file, path, err); /* its message names the path */
+    r->file_number = number;
+    r->file = r->config->file[number];
+    r->line = 0;
+    r->kind_known = false;
+    int code = sf_map_file(&file, r->file, err); /* its message names the path */
     if (code)
         return code;
-    b->file = path;
-    b->line = 0;
-    b->kind_file = NULL;
-    code = add_mapped(b, &file, path, err);
+    code = add_mapped(r, &file, err);
     if (code)
-        sf_err_prefix(err, "%s", path);
-    int there = sf_mapping_check(&file, path, err);
+        sf_err_prefix(err, "%s", r->file);
+    int there = sf_mapping_check(&file, r->file, err);
+    r->done += file.bytes;
     sf_unmap(&file);
+    if (r->config->file_end) /* text ends with its file */
+        end_text(r);
     return there ? there : code;
+}
+
+/* ---- all of them ---- */
+
+static int check(const struct reader *r, int64_t tail, struct sf_err *err)
+{
+    const struct sft_dataset_config *c = r->config;
+    if (sft_token_writer_rows(r->writer) > 0)
+        return SF_OK;
+    if (tail > 0)
+        return sf_fail(err, SF_EINVAL, "%lld tokens of text make no row of %lld; shorten the rows",
+                       (long long)tail, (long long)c->max_length);
+    return sf_fail(err, SF_EINVAL, "%s%s: the dataset is empty%s", c->file[0],
+                   c->files > 1 ? " and the others" : "",
+                   r->counts.long_rows + r->counts.untrainable_rows ? ": every row is left out"
+                                                                    : "");
+}
+
+static int add_files(struct reader *r, struct sf_err *err)
+{
+    const struct sft_dataset_config *c = r->config;
+    int code = SF_OK;
+    for (int64_t i = 0; !code && i < c->files; i++) {
+        struct sf_file_stat stat;
+        code = sft_token_writer_name(r->writer, c->file[i], err);
+        if (!code && sf_file_stat(&stat, c->file[i], NULL) == SF_OK) /* what is wrong comes later */
+            r->all += stat.bytes;
+    }
+    for (int64_t i = 0; !code && i < c->files; i++)
+        code = add_file(r, (int32_t)i, err);
+    end_text(r);
+    return code ? code : check(r, r->counts.tail_tokens, err);
+}
+
+int rows_read(struct sft_tokens **out, const struct sft_dataset_config *config, const char *path,
+              struct sf_hash128 key, struct sf_err *err)
+{
+    struct reader r = {.config = config};
+    int code =
+        line_batch_open(&r.lines, &config->encoder, config->threads > 1 ? config->threads : 1, err);
+    if (!code)
+        code = sft_token_writer_open(&r.writer, path, err);
+    if (!code)
+        code = add_files(&r, err);
+    if (!code) {
+        code = sft_token_writer_finish(out, r.writer, &r.counts, key, err);
+        r.writer = NULL;
+    }
+    sft_token_writer_abort(r.writer);
+    line_batch_close(r.lines);
+    sf_ids_free(&r.text);
+    return code;
 }

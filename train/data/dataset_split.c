@@ -3,53 +3,47 @@
 #include <string.h>
 
 #include "libformat/base/mem.h"
-#include "train/data/dataset_rows.h"
+#include "train/data/dataset_private.h"
 
-/* A dataset of rows row[0..rows) of `from`, in that order; a row may stand there more than once. */
-static int gather(struct sft_dataset *out, const struct sft_dataset *from, const int64_t *row,
+int dataset_select(struct sft_dataset *out, const int64_t *row, int64_t rows, struct sf_err *err)
+{
+    void *list;
+    int code = sf_alloc_for(&list, (uint64_t)rows * sizeof *out->document, "rows", err);
+    if (code)
+        return code;
+    out->document = list;
+    out->rows = out->documents = rows;
+    out->tokens = out->targets = out->longest = 0;
+    for (int64_t i = 0; i < rows; i++) {
+        out->document[i] = row ? row[i] : i;
+        const struct sft_token_row *r = sft_dataset_document(out, i);
+        out->tokens += r->length;
+        out->targets += r->targets;
+        out->longest = r->length > out->longest ? r->length : out->longest;
+    }
+    return SF_OK;
+}
+
+/* A dataset of rows row[0..rows) of `from`. */
+static int gather(struct sft_dataset *out, const struct sft_dataset *from, int64_t *row,
                   int64_t rows, struct sf_err *err)
 {
-    void *start = NULL, *id = NULL, *target = NULL, *place = NULL;
-    *out = (struct sft_dataset){.rows = rows};
+    *out = (struct sft_dataset){.source = from->source};
     for (int64_t i = 0; i < rows; i++)
-        out->tokens += sft_dataset_length(from, row[i]);
-    int code = sf_alloc_for(&start, ((uint64_t)rows + 1) * sizeof *out->start, "rows", err);
-    out->start = start;
-    if (!code)
-        code = sf_alloc_for(&id, (uint64_t)out->tokens * sizeof *out->id, "tokens", err);
-    out->id = id;
-    if (!code)
-        code = sf_alloc_for(&target, (uint64_t)out->tokens * sizeof *out->target, "targets", err);
-    out->target = target;
-    if (!code)
-        code = sf_alloc_for(&place, (uint64_t)rows * sizeof *out->place, "places of rows", err);
-    out->place = place;
-    if (!code)
-        code = rows_name_files(out, (const char *const *)from->file, from->files, err);
-    for (int64_t i = 0; !code && i < rows; i++) {
-        int64_t length = sft_dataset_length(from, row[i]), at = out->start[i];
-        memcpy(out->id + at, from->id + from->start[row[i]], (size_t)length * sizeof *out->id);
-        memcpy(out->target + at, from->target + from->start[row[i]],
-               (size_t)length * sizeof *out->target);
-        for (int64_t k = at; k < at + length; k++)
-            out->targets += out->target[k] != SFT_NO_TARGET;
-        out->longest = length > out->longest ? length : out->longest;
-        out->start[i + 1] = at + length;
-        out->place[i] = from->place[row[i]];
-    }
+        row[i] = from->document[row[i]];
+    int code = dataset_select(out, row, rows, err);
     if (code)
-        sft_dataset_free(out);
+        *out = (struct sft_dataset){0};
+    else
+        sft_tokens_share(out->source);
     return code;
 }
 
 /* `rest` takes the place of `data`, and keeps what was said of all of it. */
 static void replace(struct sft_dataset *data, struct sft_dataset *rest)
 {
-    rest->tail_tokens = data->tail_tokens;
-    rest->truncated_rows = data->truncated_rows;
-    rest->truncated_tokens = data->truncated_tokens;
-    rest->long_rows = data->long_rows;
-    rest->untrainable_rows = data->untrainable_rows;
+    rest->counts = data->counts;
+    rest->cached = data->cached;
     sft_dataset_free(data);
     *data = *rest;
 }

@@ -103,34 +103,26 @@ static void number_packs(struct packer *p)
 
 /* ---- the packed dataset ---- */
 
-static int allocate(struct sft_dataset *out, const struct packer *p, int64_t tokens,
-                    struct sf_err *err)
+static int allocate(struct sft_dataset *out, const struct packer *p, struct sf_err *err)
 {
-    void *block[6] = {0};
-    const uint64_t bytes[6] = {((uint64_t)p->packs + 1) * sizeof *out->start,
-                               (uint64_t)tokens * sizeof *out->id,
-                               (uint64_t)tokens * sizeof *out->target,
-                               ((uint64_t)p->documents + 1) * sizeof *out->document,
-                               ((uint64_t)p->packs + 1) * sizeof *out->first,
-                               (uint64_t)p->documents * sizeof *out->origin};
-    int code = SF_OK;
-    for (int i = 0; !code && i < 6; i++)
-        code = sf_alloc_for(&block[i], bytes[i], "packed rows", err);
-    for (int i = 0; code && i < 6; i++)
-        sf_free(block[i]);
+    void *document, *first;
+    int code =
+        sf_alloc_for(&document, (uint64_t)p->documents * sizeof *out->document, "packs", err);
     if (code)
         return code;
-    out->start = block[0];
-    out->id = block[1];
-    out->target = block[2];
-    out->document = block[3];
-    out->first = block[4];
-    out->origin = block[5];
+    code = sf_alloc_for(&first, ((uint64_t)p->packs + 1) * sizeof *out->first, "packs", err);
+    if (code) {
+        sf_free(document);
+        return code;
+    }
+    out->document = document;
+    out->first = first;
     return SF_OK;
 }
 
 /* Documents by pack, in their order: first[pack + 1] runs over its documents while they are put. */
-static void place_documents(struct sft_dataset *out, const struct packer *p)
+static void place_documents(struct sft_dataset *out, const struct sft_dataset *from,
+                            const struct packer *p)
 {
     int64_t at = 0;
     memset(out->first, 0, ((uint64_t)p->packs + 1) * sizeof *out->first);
@@ -142,41 +134,22 @@ static void place_documents(struct sft_dataset *out, const struct packer *p)
         at += count;
     }
     for (int64_t i = 0; i < p->documents; i++)
-        out->origin[out->first[p->pack[i] + 1]++] = i;
-}
-
-static void copy_tokens(struct sft_dataset *out, const struct sft_dataset *from)
-{
-    int64_t at = 0;
-    for (int64_t d = 0; d < out->documents; d++) {
-        int64_t start = from->start[out->origin[d]];
-        uint64_t length = (uint64_t)sft_dataset_length(from, out->origin[d]);
-        memcpy(out->id + at, from->id + start, length * sizeof *out->id);
-        memcpy(out->target + at, from->target + start, length * sizeof *out->target);
-        out->document[d] = at;
-        at += (int64_t)length;
-    }
-    out->document[out->documents] = at;
-    out->longest = 0;
-    for (int64_t i = 0; i <= out->rows; i++)
-        out->start[i] = out->document[out->first[i]];
-    for (int64_t i = 0; i < out->rows; i++)
-        if (sft_dataset_length(out, i) > out->longest)
-            out->longest = sft_dataset_length(out, i);
+        out->document[out->first[p->pack[i] + 1]++] = from->document[i];
 }
 
 static int replace(struct sft_dataset *data, const struct packer *p, struct sf_err *err)
 {
     struct sft_dataset packed = *data;
-    int code = allocate(&packed, p, data->tokens, err);
+    int code = allocate(&packed, p, err);
     if (code)
         return code;
     packed.rows = p->packs;
-    packed.documents = p->documents;
-    place_documents(&packed, p);
-    copy_tokens(&packed, data);
-    data->place = NULL; /* the packed one's now, as the names are */
-    data->file = NULL;
+    packed.longest = 0;
+    place_documents(&packed, data, p);
+    for (int64_t i = 0; i < packed.rows; i++)
+        if (sft_dataset_length(&packed, i) > packed.longest)
+            packed.longest = sft_dataset_length(&packed, i);
+    data->source = NULL; /* the packed one's now */
     sft_dataset_free(data);
     *data = packed;
     return SF_OK;

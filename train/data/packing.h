@@ -4,7 +4,7 @@
  * it, or begins one. Documents stay apart: attention, positions and chunks begin again with each, so
  * that a document's loss is what it is unpacked. Nothing is cut. Packs, and documents in them, stand
  * in the order of the rows they came from; the result follows from the lengths alone.
- * While it runs the tokens are in memory twice. Threads: one at a time. */
+ * Tokens stay where they are. Threads: one at a time. */
 #ifndef SCOUT_TRAIN_DATA_PACKING_H
 #define SCOUT_TRAIN_DATA_PACKING_H
 
