@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "kernels/ops.h"
+#include "libformat/base/mem.h"
 #include "train/device_image.h"
 
 /* What CUDA's context took on the machines this was measured on, for plans without a device. */
@@ -224,6 +225,7 @@ static int tell_what_would(const struct sft_trainer_config *config, struct sf_er
 {
     char why[sizeof err->message];
     struct search s = {.config = config};
+    uint64_t failures = sf_alloc_failures();
     memcpy(why, err->message, sizeof why);
     struct sft_trainer_config automatic = *config;
     automatic.exact_policy = false;
@@ -232,6 +234,8 @@ static int tell_what_would(const struct sft_trainer_config *config, struct sf_er
     try_optimizer(&s);
     try_ranks(&s);
     try_rows(&s);
+    if (sf_alloc_failures() != failures)
+        return sf_fail(err, SF_ENOMEM, "%.800s; no memory to look for what would", why);
     if (!s.found[0])
         return sf_fail(err, SF_ENOMEM, "%.800s; no row of %d tokens or more would fit", why,
                        SHORTEST);
@@ -243,6 +247,8 @@ int ft_fit_trainer(struct sft_trainer **out, const struct ft_fit *fit,
 {
     struct sft_trainer_config limited = *config;
     limited.limit = fit->step_limit;
+    uint64_t failures = sf_alloc_failures();
     int code = sft_trainer_open(out, &limited, err);
-    return code == SF_ENOMEM && limited.limit ? tell_what_would(&limited, err) : code;
+    bool too_large = code == SF_ENOMEM && sf_alloc_failures() == failures;
+    return too_large && limited.limit ? tell_what_would(&limited, err) : code;
 }

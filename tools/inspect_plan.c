@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "libformat/base/json.h"
+#include "libformat/base/mem.h"
 #include "tools/columns.h"
 #include "tools/inspect_verbs.h"
 
@@ -41,9 +42,10 @@ int inspect_card_plan_make(struct inspect_card_plan *out, const struct ft_option
     *out = (struct inspect_card_plan){.card = *card};
     o.device = SFT_DEVICE_CUDA;
     o.vram_limit = card->bytes;
+    uint64_t failures = sf_alloc_failures();
     int code = ft_plan_make(&o, keep, out, &out->why);
     out->fits = code == SF_OK;
-    if (code == SF_OK || code == SF_ENOMEM)
+    if (code == SF_OK || (code == SF_ENOMEM && sf_alloc_failures() == failures))
         return SF_OK;
     *err = out->why;
     return code;

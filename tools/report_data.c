@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "libformat/base/file.h"
+#include "libformat/base/mem.h"
 #include "libformat/convert/histogram.h"
 #include "tools/inspect_plan.h"
 #include "tools/report_page.h"
@@ -338,36 +339,45 @@ static void put_card(writer *w, const struct inspect_card_plan *p)
     sf_json_write_end(w, '}');
 }
 
-static bool plan_cards(struct inspect_card_plan *plan, int *count, struct inspect *in)
+/* Of the container as it is, no plan can be made: the page says so. */
+static bool is_no_plan(int code)
+{
+    return code != SF_OK && code != SF_EIO && code != SF_EACCES && code != SF_ENOMEM;
+}
+
+static int plan_cards(struct inspect_card_plan *plan, int *count, struct inspect *in,
+                      struct sf_err *err)
 {
     char verb[] = "plan", model[] = "--model", length[] = "--max-seq-length", tokens[] = "2048",
          batch[] = "--per-device-train-batch-size", one[] = "1";
     char *path = sf_arena_strdup(in->arena, sf_map_path(in->map));
     char *argv[] = {verb, model, path, length, tokens, batch, one};
     struct ft_options options;
-    struct sf_err err = {0};
+    int code = SF_OK;
+    *count = 0;
     if (!path || ft_options_read(&options, 7, argv, in->arena) != TOOL_DONE)
-        return false;
-    for (*count = 0; *count < REPORT_CARDS_MOST && inspect_cards[*count].name; ++*count)
-        if (inspect_card_plan_make(&plan[*count], &options, &inspect_cards[*count], &err) != SF_OK)
-            return false;
-    return true;
+        return sf_fail(err, SF_ENOMEM, "no memory for a plan");
+    for (; *count < REPORT_CARDS_MOST && inspect_cards[*count].name && code == SF_OK; ++*count)
+        code = inspect_card_plan_make(&plan[*count], &options, &inspect_cards[*count], err);
+    int there = sf_map_check(in->map, err); /* it was opened anew */
+    return there == SF_OK ? code : there;
 }
 
-static void put_plan(writer *w, struct inspect *in)
+static int put_plan(writer *w, struct inspect *in, struct sf_err *err)
 {
     struct inspect_card_plan plan[REPORT_CARDS_MOST];
-    int count = 0;
-    if (!plan_cards(plan, &count, in)) {
+    int count = 0, code = plan_cards(plan, &count, in, err);
+    if (is_no_plan(code))
         sf_json_write_null(w, "plan");
-        return;
-    }
+    if (code != SF_OK)
+        return is_no_plan(code) ? SF_OK : code;
     sf_json_write_object(w, "plan");
     sf_json_write_array(w, "cards");
     for (int i = 0; i < count; i++)
         put_card(w, &plan[i]);
     sf_json_write_end(w, ']');
     sf_json_write_end(w, '}');
+    return SF_OK;
 }
 
 int report_data_write(char **text, struct report *report, struct sf_err *err)
@@ -387,11 +397,12 @@ int report_data_write(char **text, struct report *report, struct sf_err *err)
     put_check(&w, report);
     put_provenance(&w, in->map);
     if (code == SF_OK)
-        put_plan(&w, in);
+        code = put_plan(&w, in, err);
     sf_json_write_end(&w, '}');
     if (code == SF_OK)
         code = sf_json_write_finish(&json, &bytes, &w, err);
-    if (code == SF_OK && !(*text = report_page_safe(in->arena, json, bytes)))
+    if (code == SF_OK &&
+        (!(*text = report_page_safe(in->arena, json, bytes)) || sf_alloc_failures() > 0))
         code = sf_fail(err, SF_ENOMEM, "no memory for a report");
     return code;
 }

@@ -41,7 +41,10 @@ static int run(int argc, char **argv, struct sf_arena *arena)
     int status = ft_options_read(&options, argc - 1, argv + 1, arena);
     if (status != TOOL_DONE || options.help)
         return status;
-    return run_verb(&options, &err) == SF_OK ? TOOL_DONE : tool_failed(FT_PROGRAM, &err);
+    int code = run_verb(&options, &err);
+    if (options.verb != FT_TRAIN) /* which goes on without what it can do without */
+        code = tool_told_all(code, &err);
+    return code == SF_OK ? TOOL_DONE : tool_failed(FT_PROGRAM, &err);
 }
 
 int main(int argc, char **argv)

@@ -99,7 +99,7 @@ static int run(const struct verb *verb, const struct inspect_request *r, struct 
     struct inspect in = {.arena = arena, .out = stdout, .width = columns_terminal_width(stdout)};
     struct sf_map *map = NULL;
     if (verb->function == inspect_diff)
-        return inspect_diff(&in, r, err);
+        return tool_told_all(inspect_diff(&in, r, err), err);
     int code = verb->whole ? sf_map_open(&map, r->operand[0], err)
                            : sf_map_open_glance(&map, r->operand[0], err);
     if (code != SF_OK) {
@@ -114,7 +114,7 @@ static int run(const struct verb *verb, const struct inspect_request *r, struct 
     if (code == SF_OK)
         code = verb->function(&in, r, err);
     sf_map_close(map);
-    return code;
+    return tool_told_all(code, err);
 }
 
 int inspect_print_written(struct inspect *in, struct sf_json_writer *w, struct sf_err *err)

@@ -13,6 +13,7 @@
 #include "libformat/base/file.h"
 #include "libformat/base/json.h"
 #include "libformat/base/map_guard.h"
+#include "libformat/base/mem.h"
 
 enum { MAX_OPTIONS = 160, LARGEST_CONFIG = 1 << 20 };
 
@@ -26,6 +27,13 @@ int tool_failed(const char *program, const struct sf_err *err)
     fprintf(stderr, "%s: %s\n", program,
             err->message[0] ? err->message : sf_code_sentence(err->code));
     return TOOL_FAILED;
+}
+
+int tool_told_all(int code, struct sf_err *err)
+{
+    if (code == SF_OK && sf_alloc_failures() > 0)
+        code = sf_fail(err, SF_ENOMEM, "there was not enough memory to tell all of it");
+    return code;
 }
 
 int tool_usage(const char *program, const char *fmt, ...)

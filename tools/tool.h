@@ -57,7 +57,10 @@ bool tool_was_given(const struct tool_args *args, const char *name);
 
 /* "scout-x: <message>" on stderr; returns TOOL_FAILED. */
 int tool_failed(const char *program, const struct sf_err *err);
-/* The same for a wrong command line, with a hint at --help; returns TOOL_USAGE. */
+/* `code`; but SF_ENOMEM where all seems well and an allocation has failed: something that was to be told
+ * may be missing. */
+int tool_told_all(int code, struct sf_err *err);
+/* tool_failed for a wrong command line, with a hint at --help; returns TOOL_USAGE. */
 int tool_usage(const char *program, const char *fmt, ...) SF_PRINTF(2, 3);
 
 /* Call first: a closed stdout becomes a write error, never a signal or another file's bytes; an

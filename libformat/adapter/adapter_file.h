@@ -89,7 +89,8 @@ const struct sf_adapter_module *sf_adapter_find(const struct sf_adapter *adapter
  * adapter_source.h reads one module at a time, and without a spec. */
 int sf_adapter_read(struct sf_adapter *out, struct sf_arena *arena, const char *directory,
                     const struct sf_model_spec *spec, struct sf_err *err);
-/* Writes both files, each by temporary name, fsync, rename; creates the directory. target_modules
+/* Writes both files, each by temporary name, fsync, rename; creates the directory. An older adapter
+ * there loses its config first if that differs: no reader ever meets a mixture. target_modules
  * matches the adapter's modules and nothing else in a model of `spec`: a list of names for the text
  * class, a full-match pattern that leaves the vision tower alone for the multimodal class. Routed
  * experts and the router go to target_parameters. Ranks and alphas that differ from the adapter's

@@ -1,4 +1,5 @@
 #include <math.h>
+#include <string.h>
 
 #include "libformat/adapter/adapter_config.h"
 #include "libformat/adapter/adapter_experts.h"
@@ -92,17 +93,56 @@ static int fill(struct sf_out *out, struct sf_arena *arena, const struct sf_adap
     return code;
 }
 
-static int write_tensors(const char *path, struct sf_arena *arena, const struct sf_adapter *adapter,
-                         struct sf_err *err)
+static int open_and_fill(struct sf_out **out, const char *path, struct sf_arena *arena,
+                         const struct sf_adapter *adapter, struct sf_err *err)
 {
-    struct sf_out *out;
-    int code = sf_out_open(&out, path, err);
-    if (code)
-        return code;
-    code = fill(out, arena, adapter, err);
+    int code = sf_out_open(out, path, err);
+    return code ? code : fill(*out, arena, adapter, err);
+}
+
+static int open_and_append(struct sf_out **out, const char *path, const char *text, uint64_t bytes,
+                           struct sf_err *err)
+{
+    int code = sf_out_open(out, path, err);
+    return code ? code : sf_out_append(*out, text, bytes, err);
+}
+
+/* An older adapter's config beside new tensors would pass for theirs: it goes before they come,
+ * unless it says the same. */
+static int remove_other_config(const char *path, struct sf_arena *arena, const char *text,
+                               uint64_t bytes, struct sf_err *err)
+{
+    struct sf_err unread = {0};
+    char *old;
+    uint64_t old_bytes;
+    if (!sf_file_exists(path))
+        return SF_OK;
+    if (sf_read_file(&old, &old_bytes, arena, path, bytes, &unread) == SF_OK &&
+        old_bytes == bytes && memcmp(old, text, bytes) == 0)
+        return SF_OK;
+    int code = sf_remove_file(path, err);
+    return code ? code : sf_sync_directory_of(path, err);
+}
+
+/* Both are whole on the disk before the first takes its name. */
+static int write_files(const char *tensors, const char *config, struct sf_arena *arena,
+                       const struct sf_adapter *adapter, const char *text, uint64_t bytes,
+                       struct sf_err *err)
+{
+    struct sf_out *out[2] = {NULL, NULL};
+    int code = open_and_fill(&out[0], tensors, arena, adapter, err);
     if (!code)
-        return sf_out_commit(out, err);
-    sf_out_abort(out);
+        code = open_and_append(&out[1], config, text, bytes, err);
+    if (!code)
+        code = sf_out_sync(out[0], err);
+    if (!code)
+        code = remove_other_config(config, arena, text, bytes, err);
+    for (int i = 0; i < 2; i++) {
+        if (!code)
+            code = sf_out_commit(out[i], err);
+        else
+            sf_out_abort(out[i]);
+    }
     return code;
 }
 
@@ -120,9 +160,7 @@ static int write_both(const char *directory, struct sf_arena *arena,
         code = adapter_config_write(&text, &bytes, arena, adapter, spec, err);
     if (!code)
         code = sf_make_directory(directory, err);
-    if (!code)
-        code = write_tensors(tensors, arena, adapter, err);
-    return code ? code : sf_write_file(config, text, bytes, err);
+    return code ? code : write_files(tensors, config, arena, adapter, text, bytes, err);
 }
 
 int sf_adapter_write(const char *directory, const struct sf_adapter *adapter,

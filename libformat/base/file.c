@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "libformat/base/leftovers.h"
 #include "libformat/base/map_guard.h"
 #include "libformat/base/mem.h"
 
@@ -237,20 +238,25 @@ struct sf_out {
     struct sf_arena arena;
 };
 
-/* A killed run may have left a file of our name behind (process ids repeat, in containers soon). */
+/* Another process may have our number (in another container), or have left a file of our name that
+ * cannot be removed. */
 static int create_partial(struct sf_out *o, struct sf_err *err)
 {
     enum { TRIES = 100 };
     int failed = ENOMEM;
+    sf_leftovers_remove(o->path);
     for (int i = 0; i < TRIES; i++) {
         o->partial = i ? sf_arena_printf(&o->arena, "%s.partial-%ld.%d", o->path, (long)getpid(), i)
                        : sf_arena_printf(&o->arena, "%s.partial-%ld", o->path, (long)getpid());
         if (!o->partial)
             return sf_fail(err, SF_ENOMEM, "%s: cannot allocate its name", o->path);
         o->fd = open(o->partial, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-        if (o->fd >= 0)
+        if (o->fd >= 0 && sf_leftover_hold(o->fd))
             return SF_OK;
-        failed = errno;
+        failed = o->fd < 0 ? errno : EEXIST;
+        if (o->fd >= 0)
+            close(o->fd);
+        o->fd = -1;
         if (failed != EEXIST)
             break;
     }

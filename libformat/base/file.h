@@ -60,7 +60,8 @@ bool sf_file_exists(const char *path);
 
 struct sf_out;
 /* Creates `path` + ".partial-<pid>" (or, if that exists, ".partial-<pid>.1" and so on). SF_EINVAL
- * when something that is no regular file stands at `path`: a device is not replaced. Nothing stands
+ * when something that is no regular file stands at `path`: a device is not replaced. What killed
+ * processes left of such files is removed (leftovers.h). Nothing stands
  * at `path` before sf_out_commit; what stood there before stays until then. */
 int sf_out_open(struct sf_out **out, const char *path, struct sf_err *err);
 int sf_out_reserve(struct sf_out *out, uint64_t bytes, struct sf_err *err); /* SF_ENOSPC early */

@@ -8,6 +8,7 @@
 
 static atomic_llong fail_after; /* 0: never */
 static atomic_ullong asked;     /* bytes */
+static atomic_ullong failures;  /* requests */
 
 void sf_alloc_fail_after(int64_t n)
 {
@@ -17,6 +18,18 @@ void sf_alloc_fail_after(int64_t n)
 uint64_t sf_alloc_bytes(void)
 {
     return atomic_load(&asked);
+}
+
+uint64_t sf_alloc_failures(void)
+{
+    return atomic_load(&failures);
+}
+
+static void *count_failure(void *ptr)
+{
+    if (!ptr)
+        atomic_fetch_add(&failures, 1);
+    return ptr;
 }
 
 static bool must_fail(uint64_t bytes)
@@ -31,21 +44,18 @@ void *sf_alloc(uint64_t bytes)
 {
     uint64_t rounded;
     if (!sf_align_up(&rounded, bytes ? bytes : 1, SF_ALLOC_ALIGN) || rounded > SIZE_MAX / 2)
-        return NULL;
-    if (must_fail(rounded))
-        return NULL;
-    void *ptr = aligned_alloc(SF_ALLOC_ALIGN, rounded);
+        return count_failure(NULL);
+    void *ptr = must_fail(rounded) ? NULL : aligned_alloc(SF_ALLOC_ALIGN, rounded);
     if (ptr)
         memset(ptr, 0, rounded);
-    return ptr;
+    return count_failure(ptr);
 }
 
 /* calloc knows that fresh pages are zero already. */
 void *sf_alloc_lazy(uint64_t bytes)
 {
-    if (bytes > SIZE_MAX / 2 || must_fail(bytes))
-        return NULL;
-    return calloc(1, bytes ? (size_t)bytes : 1);
+    bool none = bytes > SIZE_MAX / 2 || must_fail(bytes);
+    return count_failure(none ? NULL : calloc(1, bytes ? (size_t)bytes : 1));
 }
 
 void sf_will_write(void *ptr, uint64_t bytes)

@@ -34,6 +34,9 @@ int sf_alloc_for(void **out, uint64_t bytes, const char *what, struct sf_err *er
 void sf_alloc_fail_after(int64_t n);
 /* Bytes asked of this door so far, by all threads. Tests take differences. */
 uint64_t sf_alloc_bytes(void);
+/* Requests that got nothing so far. What went on without, knows by a difference that something of it
+ * may be missing. */
+uint64_t sf_alloc_failures(void);
 
 /* *out = a op b; false (and *out untouched) when the result does not fit. */
 static inline bool sf_mul(uint64_t *out, uint64_t a, uint64_t b)

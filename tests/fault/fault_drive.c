@@ -1,11 +1,12 @@
 /* Runs one tool on the tiny model again and again, each time with another call failing, and judges
  * what is left: success with the right bytes, or one sentence and exit status 1 with nothing wrong
  * left behind. After a kill the same command is run again and must end with the right bytes.
- *   fault_drive SCENE SHIM BIN_DIR SOURCE_DIR SCRATCH_DIR [PER_MODE]
- * PER_MODE faults of each mode, evenly spread; without it, every one. */
+ *   fault_drive SCENE SHIM BIN_DIR SOURCE_DIR SCRATCH_DIR PER_MODE [SEED]
+ * PER_MODE faults of each mode, one at random from each of as many stretches of the run; 0: the first
+ * 500 and 500 of those behind. SEED, else $SCOUT_SEED, else the clock chooses; it is printed. */
 #define _GNU_SOURCE
-#include <ftw.h>
 #include <limits.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -13,95 +14,12 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
-enum { SECONDS = 120, MOST_WORDS = 40 };
+#include "tests/fault/fault_judge.h"
 
-struct scene {
-    const char *name, *tool, *arguments;
-    const char *prepare;   /* shell, once, before the reference run */
-    const char *before;    /* shell, before each run but a second one */
-    const char *says;      /* on stdout, on success */
-    const char *again;     /* arguments that a second run needs as well; NULL: not run again */
-    const char *finished;  /* NULL, or how a second run refuses when the first had ended its work */
-    bool leftovers_vanish; /* after the second run no temporary file is left */
-};
-
-#define CONVERT "$BIN/scout-convert in/model -o in/m.scout >log 2>&1"
-static const struct scene scenes[] = {
-    {.name = "convert",
-     .tool = "scout-convert",
-     .arguments = "in/model -o out/m.scout --threads 2",
-     .says = "written and read back",
-     .again = "",
-     .leftovers_vanish = true},
-    /* The sources go, too: what is lost then is lost. */
-    {.name = "delete",
-     .tool = "scout-convert",
-     .prepare = "mv in/model ../kept && cp -r ../kept in/model",
-     .before = "rm -rf in/model && cp -r ../kept in/model",
-     .arguments = "in/model -o out/m.scout --threads 2 --delete-source",
-     .says = "m.scout: ",
-     .again = "",
-     .leftovers_vanish = true},
-    /* Several files: those behind the first are renamed before it. */
-    {.name = "parts",
-     .tool = "scout-convert",
-     .arguments = "in/model -o out/m.scout --threads 2 --max-part-size 2MB",
-     .says = "in 5 files",
-     .again = "",
-     .leftovers_vanish = true},
-    {.name = "parts-delete",
-     .tool = "scout-convert",
-     .prepare = "mv in/model ../kept && cp -r ../kept in/model",
-     .before = "rm -rf in/model && cp -r ../kept in/model",
-     .arguments = "in/model -o out/m.scout --threads 2 --max-part-size 3MB --delete-source",
-     .says = "scout: ",
-     .again = "",
-     .leftovers_vanish = true},
-    {.name = "export",
-     .tool = "scout-convert",
-     .prepare = CONVERT,
-     .arguments = "export in/m.scout --to hf-bnb4 -o out/hf --threads 2",
-     .says = "",
-     .again = "",
-     .finished = "holds a checkpoint already"}, /* what a killed run was writing stays beside it */
-    {.name = "merge",
-     .tool = "scout-convert",
-     .prepare = "cp -r $SOURCE/tests/golden/merge/tiny_swapped in/adapter",
-     .arguments = "merge --base in/model --adapter in/adapter -o out/hf --threads 2",
-     .says = "modules of the adapter merged into 7 of",
-     .again = "",
-     .finished = "is there and not empty",
-     .leftovers_vanish = true},
-    {.name = "verify",
-     .tool = "scout-inspect",
-     .prepare = CONVERT,
-     .arguments = "verify in/m.scout",
-     .says = ": good: "},
-    {.name = "inspect",
-     .tool = "scout-inspect",
-     .prepare = CONVERT,
-     .arguments = "tensors in/m.scout",
-     .says = "q_proj"},
-    {.name = "train",
-     .tool = "scout-ft",
-     .prepare = CONVERT " && head -c 1500 $SOURCE/examples/data/moby.txt >in/rows.txt",
-     .arguments =
-         "train --model in/m.scout --data in/rows.txt --output-dir out/a --device cpu --threads 1 "
-         "--max-seq-length 16 --max-steps 2 --save-steps 1",
-     .says = "done after 2 steps",
-     .again = "--overwrite-output-dir"},
-    /* A second run, which goes on where the first was stopped: what is whole is never lost. */
-    {.name = "resume",
-     .tool = "scout-ft",
-     .prepare = CONVERT " && head -c 1500 $SOURCE/examples/data/moby.txt >in/rows.txt",
-     .arguments =
-         "train --model in/m.scout --data in/rows.txt --output-dir out/a --device cpu --threads 1 "
-         "--max-seq-length 16 --max-steps 3 --save-steps 1 --save-total-limit 1 --resume",
-     .says = "done after 3 steps",
-     .again = ""},
-};
+enum { SECONDS = 120, MOST_WORDS = 40, EVERY = 500, MOST_KILLS = 100 };
 
 static const char *const modes[] = {"eio",    "eio+",  "enospc",    "enospc+", "short",
                                     "short+", "eintr", "alloc",     "alloc+",  "shrink",
@@ -109,16 +27,24 @@ static const char *const modes[] = {"eio",    "eio+",  "enospc",    "enospc+", "
 
 static const struct scene *scene;
 static const char *shim, *bin, *source, *scratch;
+static uint64_t seed;
+
+/* Of this seed, mode and index alone, in [0, 1): splitmix64. */
+static double chance(const char *mode, long index)
+{
+    uint64_t x = seed * 0x9E3779B97F4A7C15u + (uint64_t)index;
+    for (; *mode; mode++)
+        x = x * 31 + (unsigned char)*mode;
+    for (int i = 0; i < 2; i++) {
+        x += 0x9E3779B97F4A7C15u;
+        x = (x ^ x >> 30) * 0xBF58476D1CE4E5B9u;
+        x = (x ^ x >> 27) * 0x94D049BB133111EBu;
+        x ^= x >> 31;
+    }
+    return (double)(x >> 11) * 0x1p-53;
+}
 
 /* ---- running ---- */
-
-struct outcome {
-    int status; /* of waitpid */
-    long calls;
-    char hit[32]; /* "-": the call did not come */
-    long temporary;
-    char wrong[512]; /* empty: nothing wrong was left */
-};
 
 static int split(const char **word, char *text)
 {
@@ -162,17 +88,29 @@ static void become_tool(const char *more, const char *mode, long at)
     _exit(127);
 }
 
-static int run_tool(const char *more, const char *mode, long at)
+static pid_t start_tool(const char *more, const char *mode, long at)
 {
-    int status = 0;
     remove("../report");
     fflush(stdout);
     pid_t child = fork();
     if (child == 0)
         become_tool(more, mode, at);
-    if (child < 0 || waitpid(child, &status, 0) != child)
+    if (child < 0)
+        exit(1);
+    return child;
+}
+
+static int end_of(pid_t child)
+{
+    int status = 0;
+    if (waitpid(child, &status, 0) != child)
         exit(1);
     return status;
+}
+
+static int run_tool(const char *more, const char *mode, long at)
+{
+    return end_of(start_tool(more, mode, at));
 }
 
 static void shell(const char *command)
@@ -188,127 +126,6 @@ static void empty_out(void)
     shell("rm -rf ../trash out && mkdir out ../trash");
     if (scene->before)
         shell(scene->before);
-}
-
-/* ---- judging ---- */
-
-static struct outcome *judged; /* nftw has no context */
-
-static char *read_all(const char *path, long *bytes)
-{
-    FILE *file = fopen(path, "rb");
-    char *data = NULL;
-    *bytes = -1;
-    if (file && fseek(file, 0, SEEK_END) == 0) {
-        *bytes = ftell(file);
-        rewind(file);
-        data = calloc(1, (size_t)*bytes + 1);
-        if (!data || fread(data, 1, (size_t)*bytes, file) != (size_t)*bytes)
-            exit(1);
-    }
-    if (file)
-        fclose(file);
-    return data;
-}
-
-static bool same_bytes(const char *a, const char *b)
-{
-    long n, m;
-    char *x = read_all(a, &n), *y = read_all(b, &m);
-    bool same = x && y && n == m && memcmp(x, y, (size_t)n) == 0;
-    free(x);
-    free(y);
-    return same;
-}
-
-/* Times differ from run to run: every line is whole, but a killed process may leave a part of one. */
-static bool whole_lines(const char *path, bool killed)
-{
-    long n;
-    char *text = read_all(path, &n);
-    bool good = text && (n == 0 || killed || text[n - 1] == '\n');
-    for (char *end, *line = text; good && (end = strchr(line, '\n')); line = end + 1)
-        good = strncmp(line, "{\"step\":", 8) == 0 && end > line && end[-1] == '}';
-    free(text);
-    return good;
-}
-
-/* What a clock goes into, and hashes of such files; resume.json says itself whether it is whole. */
-static bool has_times(const char *name)
-{
-    static const char *const names[] = {"metrics.jsonl", "resume.json", "report.html",
-                                        "events.out.tfevents.scout"};
-    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
-        if (strcmp(name, names[i]) == 0)
-            return true;
-    return false;
-}
-
-static void blame(const char *what, const char *name)
-{
-    if (!judged->wrong[0])
-        snprintf(judged->wrong, sizeof judged->wrong, "%s %s", what, name);
-}
-
-static int judge_file(const char *path, const struct stat *st, int kind, struct FTW *where)
-{
-    char reference[PATH_MAX];
-    const char *base = path + where->base;
-    (void)st;
-    if (kind != FTW_F)
-        return 0;
-    snprintf(reference, sizeof reference, "../reference/%s", path + strlen("out/"));
-    if (strstr(path, ".partial") || strstr(base, ".journal") || strstr(path, ".removed"))
-        judged->temporary++;
-    else if (strstr(path, "checkpoint-") && access(reference, F_OK) != 0)
-        ; /* one that the reference removed later */
-    else if (has_times(base) && strcmp(base, "metrics.jsonl") != 0)
-        ; /* the run that goes on reads the records */
-    else if (strcmp(base, "metrics.jsonl") == 0)
-        whole_lines(path, WIFSIGNALED(judged->status)) ? (void)0 : blame("torn line in", path);
-    else if (!same_bytes(path, reference))
-        blame("other bytes in", path);
-    return 0;
-}
-
-static int missing_file(const char *path, const struct stat *st, int kind, struct FTW *where)
-{
-    char made[PATH_MAX];
-    (void)st;
-    snprintf(made, sizeof made, "out/%s", path + strlen("../reference/"));
-    if (kind == FTW_F && !has_times(path + where->base) && access(made, F_OK) != 0)
-        blame("there is no", made);
-    return 0;
-}
-
-/* One sentence of the tool's, or none. */
-static void judge_words(struct outcome *o, int sentences)
-{
-    long n;
-    int found = 0;
-    char *text = read_all("../stderr", &n);
-    for (char *line = text; line && *line; line = strchr(line, '\n') ? strchr(line, '\n') + 1 : "")
-        found += strncmp(line, scene->tool, strlen(scene->tool)) == 0;
-    if (found != sentences)
-        snprintf(o->wrong, sizeof o->wrong, "%d sentences: %.400s", found, text ? text : "");
-    free(text);
-    text = read_all("../stdout", &n);
-    if (sentences == 0 && !(text && strstr(text, scene->says)))
-        blame("stdout does not say", scene->says);
-    free(text);
-}
-
-static void judge_run(struct outcome *o, bool may_leave_temporary)
-{
-    judged = o;
-    nftw("out", judge_file, 16, FTW_PHYS);
-    if (WIFSIGNALED(o->status))
-        return;
-    if (WEXITSTATUS(o->status) == 0)
-        nftw("../reference", missing_file, 16, FTW_PHYS);
-    judge_words(o, WEXITSTATUS(o->status) != 0);
-    if (!may_leave_temporary && o->temporary > 0)
-        blame("left behind:", "a temporary file");
 }
 
 static void read_report(struct outcome *o)
@@ -330,7 +147,7 @@ static void lose(struct tally *t, const char *mode, long at, const struct outcom
                  const char *when)
 {
     long n;
-    char *text = read_all("../stderr", &n);
+    char *text = judge_read("../stderr", &n);
     t->lost++;
     printf("LOST: %s, %s at call %ld (%s)%s: %s %d; %s\n%.3000s", scene->name, mode, at, o->hit,
            when, WIFSIGNALED(o->status) ? "signal" : "exit status",
@@ -339,30 +156,36 @@ static void lose(struct tally *t, const char *mode, long at, const struct outcom
     free(text);
 }
 
-/* It refuses to write again what is there, and everything is. */
-static bool was_finished(struct outcome *o)
-{
-    long n;
-    if (!scene->finished || !WIFEXITED(o->status) || WEXITSTATUS(o->status) != 1)
-        return false;
-    char *text = read_all("../stderr", &n);
-    bool says = text && strstr(text, scene->finished);
-    free(text);
-    if (says)
-        nftw("../reference", missing_file, 16, FTW_PHYS);
-    return says;
-}
-
 static void run_again(struct tally *t, const char *mode, long at, const struct outcome *first)
 {
     struct outcome o = {0};
     snprintf(o.hit, sizeof o.hit, "%s", first->hit);
     o.status = run_tool(scene->again, NULL, 0);
-    judge_run(&o, !scene->leftovers_vanish);
+    judge_run(&o, scene, !scene->leftovers_vanish);
     t->again++;
-    bool good = was_finished(&o) || o.status == 0;
+    bool good = judge_finished(&o, scene) || o.status == 0;
     if (o.wrong[0] || !good)
         lose(t, mode, at, &o, ", run again");
+}
+
+static bool ends_in_plus(const char *mode)
+{
+    return mode[strlen(mode) - 1] == '+';
+}
+
+/* What could not be removed may stay; convert keeps its progress. */
+static bool may_leave_temporary(const struct outcome *o, const char *mode, bool dies)
+{
+    bool refused = WIFEXITED(o->status) && WEXITSTATUS(o->status) == 1;
+    return dies || ends_in_plus(mode) || strcmp(o->hit, "unlink") == 0 ||
+           strcmp(o->hit, "resize") == 0 || (refused && scene->keeps_progress);
+}
+
+static void count_end(struct tally *t, const struct outcome *o)
+{
+    t->succeeded += o->status == 0;
+    t->refused += WIFEXITED(o->status) && WEXITSTATUS(o->status) == 1;
+    t->killed += WIFSIGNALED(o->status) && WTERMSIG(o->status) == SIGKILL;
 }
 
 static void inject(struct tally *t, const char *mode, long at)
@@ -372,21 +195,31 @@ static void inject(struct tally *t, const char *mode, long at)
     empty_out();
     o.status = run_tool("", mode, at);
     if (strcmp(mode, "shrink") == 0)
-        shell(scene->before ? scene->before : "cp -r ../inputs/. in");
+        shell("rm -rf in && cp -r ../inputs in");
     read_report(&o);
-    bool done = o.status == 0, refused = WIFEXITED(o.status) && WEXITSTATUS(o.status) == 1;
-    bool killed = dies && WIFSIGNALED(o.status) && WTERMSIG(o.status) == 9;
-    judge_run(&o, dies || mode[strlen(mode) - 1] == '+' || strcmp(o.hit, "unlink") == 0 ||
-                      strcmp(o.hit, "resize") == 0 ||
-                      (refused && scene->leftovers_vanish)); /* convert keeps its progress */
+    bool refused = WIFEXITED(o.status) && WEXITSTATUS(o.status) == 1;
+    bool killed = dies && WIFSIGNALED(o.status) && WTERMSIG(o.status) == SIGKILL;
+    judge_run(&o, scene, may_leave_temporary(&o, mode, dies));
     t->injected += strcmp(o.hit, "-") != 0 || dies;
-    t->succeeded += done;
-    t->refused += refused;
-    t->killed += killed;
-    if (o.wrong[0] || !(done || refused || killed))
+    count_end(t, &o);
+    if (o.wrong[0] || !(o.status == 0 || refused || killed))
         lose(t, mode, at, &o, "");
-    else if (scene->again && !done)
+    else if (scene->again && o.status != 0)
         run_again(t, mode, at, &o);
+}
+
+/* The i-th of `count` in first..last: somewhere in the i-th of as many equal stretches. */
+static long sample(const char *mode, long first, long last, long count, long i)
+{
+    double width = (double)(last - first + 1) / (double)count;
+    return first + (long)(((double)i + chance(mode, i)) * width);
+}
+
+static void inject_some(struct tally *t, const char *mode, long first, long last, long most)
+{
+    long calls = last - first + 1, count = calls < most ? calls : most;
+    for (long i = 0; i < count; i++)
+        inject(t, mode, calls > most ? sample(mode, first, last, count, i) : first + i);
 }
 
 static struct tally run_mode(const char *mode, long per_mode)
@@ -396,15 +229,97 @@ static struct tally run_mode(const char *mode, long per_mode)
     empty_out();
     o.status = run_tool("", mode, 0);
     read_report(&o);
-    judge_run(&o, strcmp(mode, "power") == 0); /* a removal that did not last */
+    judge_run(&o, scene, strcmp(mode, "power") == 0); /* a removal that did not last */
     if (o.status != 0 || o.wrong[0])
         lose(&t, mode, 0, &o, ", nothing injected");
     t.calls = o.calls;
     long past_end = strncmp(mode, "power", 5) == 0; /* the power also fails after success */
-    long last = t.calls + past_end, count = per_mode && per_mode < last ? per_mode : last;
-    for (long i = 0; i < count; i++)
-        inject(&t, mode, count > 1 ? 1 + i * (last - 1) / (count - 1) : last);
+    long last = t.calls + past_end;
+    if (per_mode || last <= EVERY) {
+        inject_some(&t, mode, 1, last, per_mode ? per_mode : EVERY);
+    } else {
+        inject_some(&t, mode, 1, EVERY, EVERY);
+        inject_some(&t, mode, EVERY + 1, last, EVERY);
+    }
     return t;
+}
+
+/* ---- SIGKILL from outside, whenever ---- */
+
+static double now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}
+
+static int run_and_kill(const char *more, double seconds)
+{
+    struct timespec t = {(time_t)seconds, (long)((seconds - (double)(time_t)seconds) * 1e9)};
+    pid_t child = start_tool(more, NULL, 0);
+    nanosleep(&t, NULL);
+    kill(child, SIGKILL);
+    return end_of(child);
+}
+
+/* Up to three times in a row, then once in peace. */
+static void kill_in_a_row(struct tally *t, double *longest, long index)
+{
+    struct outcome o = {.hit = "a signal"};
+    long times = 1 + (long)(3 * chance("times", index));
+    bool ended = false;
+    empty_out();
+    for (long i = 0; i < times && !ended && !o.wrong[0]; i++) {
+        o.status = run_and_kill(i ? scene->again : "", *longest * chance("sigkill", 8 * index + i));
+        ended = !WIFSIGNALED(o.status);
+        o.temporary = 0;
+        judge_run(&o, scene, !ended);
+        if (ended && judge_finished(&o, scene))
+            o.status = 0;
+        t->injected++;
+        count_end(t, &o);
+        if (o.wrong[0] || (ended ? o.status != 0 : WTERMSIG(o.status) != SIGKILL))
+            lose(t, "sigkill", index, &o, "");
+    }
+    if (ended)
+        *longest *= 0.95; /* it may be quicker than that */
+    else if (!o.wrong[0])
+        run_again(t, "sigkill", index, &o);
+}
+
+static struct tally run_kills(long per_mode)
+{
+    struct tally t = {0};
+    if (!scene->again)
+        return t;
+    empty_out();
+    double begun = now();
+    if (run_tool("", NULL, 0) != 0)
+        exit(1);
+    double longest = now() - begun;
+    for (long i = 0; i < (per_mode && per_mode < MOST_KILLS ? per_mode : MOST_KILLS); i++)
+        kill_in_a_row(&t, &longest, i);
+    return t;
+}
+
+static void print_tally(struct tally *all, const char *mode, const struct tally *t)
+{
+    printf("%-16s %-10s %7ld %8ld %9ld %7ld %6ld %9ld %4ld\n", scene->name, mode, t->calls,
+           t->injected, t->succeeded, t->refused, t->killed, t->again, t->lost);
+    fflush(stdout);
+    all->injected += t->injected;
+    all->killed += t->killed;
+    all->again += t->again;
+    all->lost += t->lost;
+}
+
+/* ---- the run ---- */
+
+static void read_as_user(const char *into)
+{
+    char command[1024];
+    snprintf(command, sizeof command, "%s >%s 2>/dev/null", scene->reader, into);
+    shell(command);
 }
 
 static void set_up(void)
@@ -426,35 +341,46 @@ static void set_up(void)
         exit(1);
     if (scene->prepare)
         shell(scene->prepare);
+    shell("cp -r in ../inputs");
+    empty_out();
+    if (scene->reader)
+        read_as_user("../read.old");
     if (run_tool("", NULL, 0) != 0)
         shell("cat ../stderr >&2; false");
-    shell("mv out ../reference && cp -r in ../inputs");
+    if (scene->reader)
+        read_as_user("../read.new");
+    shell("mv out ../reference && mv ../stdout ../reference.words");
+}
+
+static uint64_t choose_seed(const char *given)
+{
+    given = given ? given : getenv("SCOUT_SEED");
+    return given ? strtoull(given, NULL, 10) : (uint64_t)time(NULL);
 }
 
 int main(int argc, char **argv)
 {
     struct tally all = {0};
-    if (argc < 6)
-        return 2;
-    for (size_t i = 0; i < sizeof scenes / sizeof scenes[0]; i++)
-        if (strcmp(scenes[i].name, argv[1]) == 0)
-            scene = &scenes[i];
+    long per_mode = argc > 6 ? atol(argv[6]) : -1;
+    scene = per_mode >= 0 ? fault_scene_find(argv[1]) : NULL;
     if (!scene)
         return 2;
     shim = argv[2], bin = argv[3], source = argv[4], scratch = argv[5];
+    seed = choose_seed(argc > 7 ? argv[7] : NULL);
     set_up();
-    printf("%-8s %-11s %7s %8s %9s %7s %6s %9s %4s\n", "tool", "fault", "calls", "injected",
-           "succeeded", "refused", "killed", "run again", "lost");
+    printf("seed %llu\n%-16s %-10s %7s %8s %9s %7s %6s %9s %4s\n", (unsigned long long)seed,
+           "scene", "fault", "calls", "injected", "succeeded", "refused", "killed", "run again",
+           "lost");
     for (size_t m = 0; m < sizeof modes / sizeof modes[0]; m++) {
-        struct tally t = run_mode(modes[m], argc > 6 ? atol(argv[6]) : 0);
-        printf("%-8s %-11s %7ld %8ld %9ld %7ld %6ld %9ld %4ld\n", scene->name, modes[m], t.calls,
-               t.injected, t.succeeded, t.refused, t.killed, t.again, t.lost);
-        fflush(stdout);
-        all.injected += t.injected;
-        all.lost += t.lost;
+        struct tally t = run_mode(modes[m], per_mode);
+        print_tally(&all, modes[m], &t);
     }
-    printf("%s: %ld faults injected, %ld survived, %ld lost\n", scene->name, all.injected,
-           all.injected - all.lost, all.lost);
+    struct tally t = run_kills(per_mode);
+    print_tally(&all, "sigkill", &t);
+    printf("%s: %ld faults injected, %ld survived, %ld lost; %ld kills, %ld runs again to the same "
+           "bytes (SCOUT_SEED=%llu)\n",
+           scene->name, all.injected, all.injected - all.lost, all.lost, all.killed, all.again,
+           (unsigned long long)seed);
     if (all.lost == 0 && chdir("/") == 0) {
         char command[PATH_MAX + 16];
         snprintf(command, sizeof command, "rm -rf '%s'", scratch);

@@ -315,16 +315,22 @@ int fflush(FILE *file)
     return file && fault_is_watched_fd(fileno(file)) && is_hit(CALL_WRITE) ? EOF : next(file);
 }
 
-/* ---- memory: the program's own aligned_alloc, which only sf_alloc calls ---- */
+/* ---- memory: the program's own aligned_alloc and calloc, which only libformat/base/mem.c calls ---- */
 
-static const void *program_base; /* the first object of the list is the program */
+static uintptr_t program_begin, program_end; /* the first object of the list is the program */
 
 static int note_first(struct dl_phdr_info *info, size_t size, void *context)
 {
     (void)size, (void)context;
-    for (int i = 0; i < info->dlpi_phnum; i++)
-        if (info->dlpi_phdr[i].p_type == PT_LOAD && info->dlpi_phdr[i].p_offset == 0)
-            program_base = (const void *)(info->dlpi_addr + info->dlpi_phdr[i].p_vaddr);
+    program_begin = UINTPTR_MAX;
+    for (int i = 0; i < info->dlpi_phnum; i++) {
+        uintptr_t begin = info->dlpi_addr + info->dlpi_phdr[i].p_vaddr;
+        uintptr_t end = begin + info->dlpi_phdr[i].p_memsz;
+        if (info->dlpi_phdr[i].p_type != PT_LOAD)
+            continue;
+        program_begin = begin < program_begin ? begin : program_begin;
+        program_end = end > program_end ? end : program_end;
+    }
     return 1;
 }
 
@@ -333,12 +339,34 @@ __attribute__((constructor)) static void find_program(void)
     dl_iterate_phdr(note_first, NULL);
 }
 
+static bool allocation_fails(const void *caller)
+{
+    uintptr_t at = (uintptr_t)caller;
+    return at >= program_begin && at < program_end && is_hit(CALL_ALLOC);
+}
+
 void *aligned_alloc(size_t align, size_t bytes)
 {
     void *(*next)(size_t, size_t) = (void *(*)(size_t, size_t))dlsym(RTLD_NEXT, "aligned_alloc");
-    Dl_info caller;
-    if (program_base && dladdr(__builtin_return_address(0), &caller) &&
-        caller.dli_fbase == program_base && is_hit(CALL_ALLOC))
-        return NULL;
-    return next(align, bytes);
+    return allocation_fails(__builtin_return_address(0)) ? NULL : next(align, bytes);
+}
+
+/* The search for the next calloc may want a little of it itself: that comes from here, for good. */
+void *calloc(size_t count, size_t bytes)
+{
+    static void *(*next)(size_t, size_t);
+    static bool searching;
+    static _Alignas(16) char early[8192];
+    static size_t used;
+    if (!next && searching) {
+        size_t need = (count * bytes + 15) / 16 * 16;
+        used += need;
+        return used <= sizeof early ? early + used - need : NULL;
+    }
+    if (!next) {
+        searching = true;
+        next = (void *(*)(size_t, size_t))dlsym(RTLD_NEXT, "calloc");
+        searching = false;
+    }
+    return allocation_fails(__builtin_return_address(0)) ? NULL : next(count, bytes);
 }
