@@ -86,8 +86,11 @@ static int read_request(struct request *r, int argc, char **argv)
 {
     char **passed = sf_arena_array(&r->arena, (uint64_t)argc + 2, sizeof *passed);
     int n = 0, status = TOOL_DONE;
-    if (!passed)
-        return tool_usage(INSPECT_PROGRAM, "no memory for the command line");
+    if (!passed) {
+        struct sf_err err = {0};
+        sf_fail(&err, SF_ENOMEM, "no memory for the command line");
+        return tool_failed(INSPECT_PROGRAM, &err);
+    }
     passed[n++] = argv[0];
     for (int i = 1; i < argc && status == TOOL_DONE; i++) {
         if (strcmp(argv[i], "--card") == 0)
@@ -224,6 +227,7 @@ static int run(struct request *r, int argc, char **argv)
     if (r->options.vram_limit)
         r->card[r->cards++] = (struct inspect_card){"--vram-limit", r->options.vram_limit};
     int code = r->cards == 1 && !r->options.json ? plan_one(r, &err) : plan_all(r, &err);
+    code = tool_told_all(code, &err);
     return code == SF_OK ? TOOL_DONE : tool_failed(INSPECT_PROGRAM, &err);
 }
 

@@ -63,6 +63,7 @@ static int check_text(const char *text, uint64_t bytes, struct sf_err *err)
 int sf_json_parse(struct sf_json **out, const char *text, uint64_t bytes, struct sf_err *err)
 {
     int code = check_text(text, bytes, err);
+    *out = NULL;
     if (code != SF_OK)
         return code;
     const char *end = NULL;

@@ -20,7 +20,8 @@ enum { SF_JSON_DEPTH = 64 };
 
 struct sf_json; /* one value; in truth a cJSON node */
 
-/* Parses text[0..bytes). The caller owns *out (the root) and ends it with sf_json_free. */
+/* Parses text[0..bytes). The caller owns *out (the root; NULL on failure) and ends it with
+ * sf_json_free. */
 int sf_json_parse(struct sf_json **out, const char *text, uint64_t bytes, struct sf_err *err);
 void sf_json_free(struct sf_json *root); /* NULL is welcome */
 

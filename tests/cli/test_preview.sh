@@ -53,6 +53,10 @@ refused() { # refused STATUS TEXT args...
 echo '{"messages":[{"role":"user","content":[{"type":"image"}]}]}' >image.jsonl
 refused 1 'image.jsonl: line 1: message 0: its content is an array' preview --model m.scout --data image.jsonl
 refused 1 'images are not trained on here' preview --model m.scout --data image.jsonl --chat-format llama4
+for row in '{"text": "x"' '{"text": "x"} {' '{"text": "\x"}' '[' "$(printf '{"text": "\377"}')"; do
+    printf '%s\n' "$row" >torn.jsonl
+    refused 1 'torn.jsonl: line 1: ' preview --model m.scout --data torn.jsonl
+done
 refused 2 '--chat-format is llama4' preview --model m.scout --data chat.jsonl --chat-format chatml
 refused 2 '--train-on is all' preview --model m.scout --data chat.jsonl --train-on user
 refused 2 '--rows is 0' preview --model m.scout --data chat.jsonl --rows 0
