@@ -30,28 +30,16 @@ struct sf_adapter_source {
 /* ---- which tensor is what ---- */
 
 /* While keys are read, an outer wrapper of experts stands as EXPERT_DOWN and a nested one as
- * GATE_UP; settle_experts tells who an outer one without a nested one is. */
-static struct adapter_pair *pair_of(struct sf_adapter_source *s, struct sf_role role)
-{
-    for (int64_t i = s->pairs; i-- > 0;)
-        if (s->pair[i].role.part == role.part && s->pair[i].role.layer == role.layer)
-            return &s->pair[i];
-    struct adapter_pair *p = &s->pair[s->pairs++];
-    *p = (struct adapter_pair){.role = role};
-    return p;
-}
-
-static int take_pair(struct sf_adapter_source *s, const struct adapter_key *key,
+ * GATE_UP; settle_experts tells who an outer one without a nested one is. Each tensor is a pair of its
+ * own until all are there: join_pairs. */
+static int take_half(struct sf_adapter_source *s, const struct adapter_key *key,
                      const struct sf_named_tensor *t, struct sf_err *err)
 {
-    struct sf_role role = key->role;
+    struct adapter_pair *p = &s->pair[s->pairs++];
     char text[SF_SHAPE_TEXT];
+    *p = (struct adapter_pair){.role = key->role};
     if (key->kind == ADAPTER_KEY_EXPERTS)
-        role.part = key->nested ? SF_ADAPTER_GATE_UP : SF_PART_EXPERT_DOWN;
-    struct adapter_pair *p = pair_of(s, role);
-    if (key->which == 'A' ? p->a != NULL : p->b != NULL)
-        return sf_fail(err, SF_EFORMAT, "a second tensor for what %s holds",
-                       key->which == 'A' ? p->a_key : p->b_key);
+        p->role.part = key->nested ? SF_ADAPTER_GATE_UP : SF_PART_EXPERT_DOWN;
     if (t->tensor.shape.rank != 2)
         return sf_fail(err, SF_EFORMAT, "shape %s; A and B are matrices",
                        sf_shape_format(text, &t->tensor.shape));
@@ -71,8 +59,47 @@ static int take_tensor(struct sf_adapter_source *s, const struct sf_named_tensor
     s->about.prefix = key.prefix;
     s->prefixed = true;
     if (key.kind != ADAPTER_KEY_COPY)
-        return take_pair(s, &key, t, err);
+        return take_half(s, &key, t, err);
     s->copy[s->copies++] = (struct sf_adapter_copy){key.role.part, t->name, &t->tensor};
+    return SF_OK;
+}
+
+/* By layer, then part, the head last: the order of everything that lists modules. */
+static int compare_pairs(const void *x, const void *y)
+{
+    const struct sf_role a = ((const struct adapter_pair *)x)->role;
+    const struct sf_role b = ((const struct adapter_pair *)y)->role;
+    uint32_t la = (uint32_t)a.layer, lb = (uint32_t)b.layer; /* -1: behind all */
+    return la != lb ? (la > lb) - (la < lb) : (int)a.part - (int)b.part;
+}
+
+/* Halves of one pair side by side, in the order of the file: of one array of tensors. */
+static int compare_halves(const void *x, const void *y)
+{
+    const struct adapter_pair *a = x, *b = y;
+    const struct sf_tensor *at = a->a ? a->a : a->b, *bt = b->a ? b->a : b->b;
+    int order = compare_pairs(a, b);
+    return order ? order : (at > bt) - (at < bt);
+}
+
+static int join_pairs(struct sf_adapter_source *s, struct sf_err *err)
+{
+    int64_t count = 0;
+    qsort(s->pair, (size_t)s->pairs, sizeof *s->pair, compare_halves);
+    for (int64_t i = 0; i < s->pairs; i++) {
+        const struct adapter_pair half = s->pair[i];
+        struct adapter_pair *p = count ? &s->pair[count - 1] : NULL;
+        if (!p || compare_pairs(p, &half) != 0)
+            *(p = &s->pair[count++]) = (struct adapter_pair){.role = half.role};
+        if (half.a ? p->a != NULL : p->b != NULL)
+            return sf_fail(err, SF_EFORMAT, "%s: a second tensor for what %s holds",
+                           half.a ? half.a_key : half.b_key, half.a ? p->a_key : p->b_key);
+        p->a = half.a ? half.a : p->a;
+        p->b = half.b ? half.b : p->b;
+        p->a_key = half.a ? half.a_key : p->a_key;
+        p->b_key = half.b ? half.b_key : p->b_key;
+    }
+    s->pairs = count;
     return SF_OK;
 }
 
@@ -102,12 +129,11 @@ static int check_complete(const struct sf_adapter_source *s, const struct sf_mod
 
 /* ---- experts ---- */
 
+/* The pairs are in order but for outer wrappers that were renamed in other layers. */
 static bool has_pair(const struct sf_adapter_source *s, enum sf_part part, int32_t layer)
 {
-    for (int64_t i = 0; i < s->pairs; i++)
-        if (s->pair[i].role.part == part && s->pair[i].role.layer == layer)
-            return true;
-    return false;
+    const struct adapter_pair key = {.role = {.part = part, .layer = layer}};
+    return bsearch(&key, s->pair, (size_t)s->pairs, sizeof key, compare_pairs) != NULL;
 }
 
 static int targets(bool *out, struct sf_adapter_source *s, enum sf_part part, int32_t layer,
@@ -264,15 +290,6 @@ static int check_copies(const struct sf_adapter_source *s, bool guessed, struct 
     return SF_OK;
 }
 
-/* By layer, then part, the head last: the order of everything that lists modules. */
-static int compare_pairs(const void *x, const void *y)
-{
-    const struct sf_role a = ((const struct adapter_pair *)x)->role;
-    const struct sf_role b = ((const struct adapter_pair *)y)->role;
-    uint32_t la = (uint32_t)a.layer, lb = (uint32_t)b.layer; /* -1: behind all */
-    return la != lb ? (la > lb) - (la < lb) : (int)a.part - (int)b.part;
-}
-
 static int settle_layout(struct sf_adapter_source *s, unsigned layouts, struct sf_err *err)
 {
     const unsigned natural = 1u << SF_ADAPTER_NATURAL, swapped = 1u << SF_ADAPTER_SWAPPED;
@@ -331,6 +348,8 @@ static int read_tensors(struct sf_adapter_source *s, const struct sf_model_spec 
         if (code)
             sf_err_prefix(err, "%s", t->name);
     }
+    if (!code)
+        code = join_pairs(s, err);
     if (!code)
         code = check_complete(s, spec, err);
     if (!code)

@@ -135,41 +135,76 @@ static int check_shard_name(const char *tensor, const char *name, struct sf_err 
     return SF_OK;
 }
 
-static int compare_strings(const void *a, const void *b)
+/* A member of weight_map. */
+struct mapped {
+    const char *shard, *tensor;
+    int64_t place; /* in the map */
+};
+
+static int compare_mapped(const void *a, const void *b)
 {
-    return strcmp(*(const char *const *)a, *(const char *const *)b);
+    const struct mapped *x = a, *y = b;
+    int order = strcmp(x->shard, y->shard);
+    return order ? order : (x->place > y->place) - (x->place < y->place);
 }
 
-/* The distinct shard names of weight_map, sorted, in `arena`. */
-static int list_shards(const char ***names, int64_t *count, struct sf_arena *arena,
-                       const struct sf_json *map, struct sf_err *err)
+/* Shards by name, each with its tensors in the order of the map. */
+struct mapping {
+    const char **tensor;
+    const char **shard;
+    int64_t *first; /* [shards + 1] into tensor */
+    int64_t shards;
+};
+
+static int read_members(struct mapped *list, const struct sf_json *map, struct sf_err *err)
+{
+    int64_t n = 0;
+    int code = sf_json_check_unique(map, err);
+    for (const struct sf_json *v = sf_json_first(map); v && code == SF_OK; v = sf_json_next(v)) {
+        struct mapped *m = &list[n];
+        *m = (struct mapped){.tensor = sf_json_key(v), .place = n++};
+        code = sf_json_as_string(&m->shard, v, m->tensor, err);
+        if (code == SF_OK)
+            code = check_shard_name(m->tensor, m->shard, err);
+    }
+    return code;
+}
+
+static int read_mapping(struct mapping *out, struct sf_arena *arena, const struct sf_json *map,
+                        struct sf_err *err)
 {
     if (!map || sf_json_type(map) != SF_JSON_OBJECT)
         return sf_fail(err, SF_EFORMAT, "weight_map is missing or not an object");
-    int64_t n = 0;
-    const char **list = sf_arena_array(arena, (uint64_t)sf_json_count(map), sizeof *list);
-    if (!list)
+    int64_t n = sf_json_count(map);
+    struct mapped *list = sf_arena_array(arena, (uint64_t)n + 1, sizeof *list);
+    out->tensor = sf_arena_array(arena, (uint64_t)n + 1, sizeof *out->tensor);
+    out->shard = sf_arena_array(arena, (uint64_t)n + 1, sizeof *out->shard);
+    out->first = sf_arena_array(arena, (uint64_t)n + 1, sizeof *out->first);
+    if (!list || !out->tensor || !out->shard || !out->first)
         return sf_fail(err, SF_ENOMEM, "no memory for shard names");
-    int code = sf_json_check_unique(map, err);
-    for (const struct sf_json *v = sf_json_first(map); v && code == SF_OK; v = sf_json_next(v)) {
-        code = sf_json_as_string(&list[n], v, sf_json_key(v), err);
-        if (code == SF_OK)
-            code = check_shard_name(sf_json_key(v), list[n++], err);
-    }
+    int code = read_members(list, map, err);
     if (code != SF_OK)
         return code;
-    qsort(list, (size_t)n, sizeof *list, compare_strings);
-    *count = 0;
-    for (int64_t i = 0; i < n; i++)
-        if (i == 0 || strcmp(list[i], list[i - 1]) != 0)
-            list[(*count)++] = list[i];
-    *names = list;
+    qsort(list, (size_t)n, sizeof *list, compare_mapped);
+    out->shards = 0;
+    for (int64_t i = 0; i < n; i++) {
+        out->tensor[i] = list[i].tensor;
+        if (i > 0 && strcmp(list[i].shard, list[i - 1].shard) == 0)
+            continue;
+        out->first[out->shards] = i;
+        out->shard[out->shards++] = list[i].shard;
+    }
+    out->first[out->shards] = n;
     return SF_OK;
 }
 
 /* Index and shards must tell the same story, tensor by tensor. */
-static int check_map(const struct sf_hf_index *index, const struct sf_json *map, struct sf_err *err)
+static int check_map(const struct sf_hf_index *index, struct sf_arena *scratch,
+                     const struct sf_json *map, struct sf_err *err)
 {
+    bool *named = sf_arena_array(scratch, (uint64_t)index->count + 1, sizeof *named);
+    if (!named)
+        return sf_fail(err, SF_ENOMEM, "no memory to check %lld tensors", (long long)index->count);
     for (const struct sf_json *v = sf_json_first(map); v; v = sf_json_next(v)) {
         const char *name = sf_json_key(v), *shard;
         int code = sf_json_as_string(&shard, v, name, err);
@@ -179,67 +214,51 @@ static int check_map(const struct sf_hf_index *index, const struct sf_json *map,
         if (!p || strcmp(index->shard[p->shard].name, shard) != 0)
             return sf_fail(err, SF_EFORMAT, "%s is said to be in %s, which does not hold it", name,
                            shard);
+        named[p - index->placed] = true;
     }
-    if (sf_json_count(map) == index->count)
-        return SF_OK;
     for (int64_t i = 0; i < index->count; i++)
-        if (!sf_json_get(map, index->placed[i].tensor.name))
+        if (!named[i])
             return sf_fail(err, SF_EFORMAT, "%s of %s is not in the index",
                            index->placed[i].tensor.name, index->shard[index->placed[i].shard].name);
     return SF_OK;
 }
 
-/* The names that the map files under `shard`, in scratch; NULL without memory. */
-static const char **names_of(int64_t *count, struct sf_arena *scratch, const struct sf_json *map,
-                             const char *shard)
+static int open_shards(struct sf_hf_index *index, const char *directory, const struct mapping *m,
+                       struct sf_err *err)
 {
-    const char **names = sf_arena_array(scratch, (uint64_t)sf_json_count(map), sizeof *names);
-    *count = 0;
-    for (const struct sf_json *v = sf_json_first(map); v && names; v = sf_json_next(v)) {
-        const char *in;
-        if (sf_json_as_string(&in, v, sf_json_key(v), NULL) == SF_OK && strcmp(in, shard) == 0)
-            names[(*count)++] = sf_json_key(v);
+    index->shard = sf_arena_array(&index->arena, (uint64_t)m->shards, sizeof *index->shard);
+    if (!index->shard)
+        return sf_fail(err, SF_ENOMEM, "no memory for %lld shards", (long long)m->shards);
+    for (int64_t i = 0; i < m->shards; i++) {
+        int code = open_shard(&index->shard[i], index, directory, m->shard[i],
+                              m->tensor + m->first[i], m->first[i + 1] - m->first[i], err);
+        if (code == SF_ENOENT)
+            return sf_err_prefix(err, "shard %lld of %lld is missing", (long long)i + 1,
+                                 (long long)m->shards);
+        if (code != SF_OK)
+            return code;
+        index->shards++;
     }
-    return names;
-}
-
-static int open_mapped_shard(struct sf_hf_index *index, const char *directory, const char *shard,
-                             const struct sf_json *map, struct sf_err *err)
-{
-    struct sf_arena scratch = {0};
-    int64_t count;
-    const char **names = names_of(&count, &scratch, map, shard);
-    int code =
-        names ? open_shard(&index->shard[index->shards], index, directory, shard, names, count, err)
-              : sf_fail(err, SF_ENOMEM, "no memory for tensor names");
-    sf_arena_free(&scratch);
-    return code;
+    return SF_OK;
 }
 
 static int open_sharded(struct sf_hf_index *index, const char *directory, const struct sf_json *map,
                         struct sf_err *err)
 {
-    const char **names = NULL;
-    int64_t count = 0;
-    int code = list_shards(&names, &count, &index->arena, map, err);
-    if (code != SF_OK)
-        return sf_err_prefix(err, "%s/%s", directory, INDEX_NAME);
-    index->shard = sf_arena_array(&index->arena, (uint64_t)count, sizeof *index->shard);
-    if (!index->shard)
-        return sf_fail(err, SF_ENOMEM, "no memory for %lld shards", (long long)count);
-    for (int64_t i = 0; i < count; i++) {
-        code = open_mapped_shard(index, directory, names[i], map, err);
-        if (code == SF_ENOENT)
-            return sf_err_prefix(err, "shard %lld of %lld is missing", (long long)i + 1,
-                                 (long long)count);
+    struct sf_arena scratch = {0};
+    struct mapping mapping = {0};
+    int code = read_mapping(&mapping, &scratch, map, err);
+    if (code != SF_OK) {
+        sf_err_prefix(err, "%s/%s", directory, INDEX_NAME);
+    } else if ((code = open_shards(index, directory, &mapping, err)) == SF_OK) {
+        code = collect(index, err);
+        if (code == SF_OK)
+            code = check_map(index, &scratch, map, err);
         if (code != SF_OK)
-            return code;
-        index->shards++;
+            sf_err_prefix(err, "%s/%s", directory, INDEX_NAME);
     }
-    code = collect(index, err);
-    if (code == SF_OK)
-        code = check_map(index, map, err);
-    return code == SF_OK ? code : sf_err_prefix(err, "%s/%s", directory, INDEX_NAME);
+    sf_arena_free(&scratch);
+    return code;
 }
 
 static int open_from_index(struct sf_hf_index *index, const char *directory, const char *path,
