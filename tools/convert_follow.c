@@ -34,43 +34,59 @@ static void say_waiting(const char *name, const char *why, int64_t others)
     memcpy(last, line, sizeof last);
 }
 
-/* Downloads of small files are not always renamed into place: JSON says itself when it is whole. */
-static bool is_json(const char *directory, const char *name)
+/* Downloads of small files are not always renamed into place: JSON says itself when it is whole. What
+ * cannot be read is not waited for. */
+static int look_json(bool *whole, const char *directory, const char *name, struct sf_err *err)
 {
     struct sf_arena scratch = {0};
     struct sf_json *root = NULL;
     char *text, *path = sf_path_join(&scratch, directory, name);
     uint64_t bytes;
-    bool good = path && sf_file_exists(path) &&
-                sf_read_file(&text, &bytes, &scratch, path, LARGEST_TEXT, NULL) == SF_OK &&
-                sf_json_parse(&root, text, bytes, NULL) == SF_OK;
+    int code = path ? SF_OK : sf_fail(err, SF_ENOMEM, "no memory for a path");
+    *whole = false;
+    if (code == SF_OK && sf_file_exists(path)) {
+        code = sf_read_file(&text, &bytes, &scratch, path, LARGEST_TEXT, err);
+        *whole = code == SF_OK && sf_json_parse(&root, text, bytes, NULL) == SF_OK;
+    }
     sf_json_free(root);
     sf_arena_free(&scratch);
-    return good;
+    return code == SF_ENOENT ? SF_OK : code; /* gone again */
 }
 
-static bool is_listed(const char *directory)
+static int look_listed(bool *whole, const char *directory, const char *name, struct sf_err *err)
 {
     struct sf_arena scratch = {0};
     const char *single = sf_path_join(&scratch, directory, "model.safetensors");
-    bool good =
-        (single && sf_file_exists(single)) || is_json(directory, "model.safetensors.index.json");
+    int code = single ? SF_OK : sf_fail(err, SF_ENOMEM, "no memory for a path");
+    *whole = single && sf_file_exists(single);
+    if (code == SF_OK && !*whole)
+        code = look_json(whole, directory, name, err);
     sf_arena_free(&scratch);
-    return good;
+    return code;
+}
+
+typedef int looker(bool *whole, const char *directory, const char *name, struct sf_err *err);
+
+static int wait_for(looker *look, struct sf_arrivals *arrivals, const char *directory,
+                    const char *name, struct sf_err *err)
+{
+    bool whole = false;
+    int code = look(&whole, directory, name, err);
+    while (code == SF_OK && !whole) {
+        say_waiting(name, "not there, or not whole", 0);
+        code = wait_a_while(arrivals, err);
+        if (code == SF_OK)
+            code = look(&whole, directory, name, err);
+    }
+    return code;
 }
 
 int follow_start(struct sf_arrivals *arrivals, const char *directory, struct sf_err *err)
 {
-    int code = SF_OK;
-    while (code == SF_OK && !is_json(directory, "config.json")) {
-        say_waiting("config.json", "not there, or not whole", 0);
-        code = wait_a_while(arrivals, err);
-    }
-    while (code == SF_OK && !is_listed(directory)) {
-        say_waiting("model.safetensors.index.json", "not there, or not whole", 0);
-        code = wait_a_while(arrivals, err);
-    }
-    return code;
+    int code = wait_for(look_json, arrivals, directory, "config.json", err);
+    return code == SF_OK
+               ? wait_for(look_listed, arrivals, directory, "model.safetensors.index.json", err)
+               : code;
 }
 
 bool follow_is_complete(const struct sf_hf_index *index)

@@ -95,6 +95,24 @@ static int check_resume(struct sf_arena *arena, const char *directory, struct sf
     return code;
 }
 
+/* What a run that was killed, or had no memory, was removing. */
+static int finish_removals(struct sf_arena *arena, const char *directory, struct sf_err *err)
+{
+    static const char end[] = ".removed";
+    const char *const *name;
+    int64_t count;
+    int code = sf_folder_list(&name, &count, arena, directory, err);
+    for (int64_t i = 0; !code && i < count; i++) {
+        size_t n = strlen(name[i]);
+        if (n < sizeof end || strncmp(name[i], "checkpoint-", 11) != 0 ||
+            strcmp(name[i] + n - (sizeof end - 1), end) != 0)
+            continue;
+        char *path = sf_path_join(arena, directory, name[i]);
+        code = path ? sf_folder_remove(path, err) : no_path(err);
+    }
+    return code;
+}
+
 static int prepare(struct sf_arena *arena, const char *directory, enum sft_output_mode mode,
                    struct sf_err *err)
 {
@@ -107,6 +125,8 @@ static int prepare(struct sf_arena *arena, const char *directory, enum sft_outpu
         code = check_resume(arena, directory, err);
     if (!code)
         code = sf_make_directory(directory, err);
+    if (!code)
+        code = finish_removals(arena, directory, err);
     if (!code)
         code = sf_out_open(&out, probe, err);
     if (!code)

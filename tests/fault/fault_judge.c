@@ -97,7 +97,9 @@ static int judge_file(const char *path, const struct stat *st, int kind, struct 
         return 0;
     snprintf(reference, sizeof reference, "../reference/%s", path + strlen("out/"));
     snprintf(old, sizeof old, "in/old/%s", path + strlen("out/"));
-    if (is_free_lock(path, st))
+    if (judged->status != 0 && strstr(path, ".removed/"))
+        ; /* could not be removed; the next run does it */
+    else if (is_free_lock(path, st))
         ; /* it could not be looked at; the next run takes it */
     else if (strstr(path, ".partial") || strstr(base, ".journal") || strstr(path, ".removed"))
         judged->temporary++;
