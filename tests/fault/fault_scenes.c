@@ -157,7 +157,8 @@ static const struct scene running[] = {
      .arguments = "train --model in/m.scout --data in/rows.txt --output-dir out/a " ON_CPU
                   "--max-seq-length 16 --max-steps 3 --save-steps 1 --save-total-limit 1 --resume",
      .says = "done after 3 steps",
-     .again = ""},
+     .again = "",
+     .leftovers_vanish = true},
     {.name = "plan",
      .tool = "scout-ft",
      .prepare = CONVERT,
