@@ -26,6 +26,11 @@ if(SCOUT_SANITIZE)
     target_link_options(scout_flags INTERFACE -fsanitize=${SCOUT_SANITIZE})
 endif()
 
+if(SCOUT_COVERAGE) # atomic: counters that threads share; what is preloaded into others (tests/fault) goes without
+    target_compile_options(scout_flags INTERFACE $<$<COMPILE_LANGUAGE:C>:--coverage;-fprofile-update=atomic>)
+    target_link_options(scout_flags INTERFACE --coverage)
+endif()
+
 # scout_library(NAME SOURCES a.c ... DEPENDS other ...): one static library, one row of the layer table.
 function(scout_library name)
     cmake_parse_arguments(ARG "" "" "SOURCES;DEPENDS" ${ARGN})
