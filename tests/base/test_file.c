@@ -253,7 +253,9 @@ START_TEST(no_space_left)
     const char *dir = scout_scratch_path("full"), *path = scout_scratch_path("full/a");
     assert_ok(sf_make_directory(dir, &err), err);
     signal(SIGXFSZ, SIG_IGN);
-    struct rlimit limit = {1 << 16, 1 << 16};
+    struct rlimit limit, before;
+    ck_assert_int_eq(getrlimit(RLIMIT_FSIZE, &before), 0);
+    limit = (struct rlimit){1 << 16, before.rlim_max};
     ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &limit), 0);
     assert_ok(sf_out_open(&out, path, &err), err);
     assert_fails(sf_out_reserve(out, 1 << 20, &err), SF_ENOSPC, "cannot reserve 1048576", err);
@@ -262,6 +264,7 @@ START_TEST(no_space_left)
     sf_out_abort(out);
     assert_fails(sf_write_file(path, block, 1 << 17, &err), SF_ENOSPC, path, err);
     free(block);
+    ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &before), 0); /* without forks other tests follow */
     ck_assert_int_eq(entries_in(dir), 0);
 }
 END_TEST

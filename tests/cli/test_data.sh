@@ -18,6 +18,7 @@ runs() { # runs STATUS ARGS...
 has() { # has FILE TEXT
     grep -qF -- "$2" "$1" || fail "$1 does not say \"$2\": $(cat "$1")"
 }
+export OMP_WAIT_POLICY=passive # threads beside those of other tests
 rm -rf "$scratch"
 mkdir -p "$scratch"
 cd "$scratch" || exit 1
