@@ -251,9 +251,10 @@ static int print_row(const struct ft_model *m, const struct sft_dataset *data, i
                      struct sf_err *err)
 {
     int64_t count = sft_dataset_length(data, row), trained = 0;
-    int32_t *id = sf_alloc((2 * (uint64_t)count + 1) * sizeof *id), *label = id + count;
+    int32_t *id = sf_alloc((2 * (uint64_t)count + 1) * sizeof *id);
     if (!id)
         return sf_fail(err, SF_ENOMEM, "no memory for the labels of a row");
+    int32_t *label = id + count;
     label[0] = SFT_NO_TARGET;
     sft_dataset_read(id, label + 1, data, row);
     for (int64_t i = 1; i < count; i++)

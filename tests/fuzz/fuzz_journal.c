@@ -28,6 +28,46 @@ static int64_t read_all(void)
     return count;
 }
 
+/* A shard as a conversion meets it, with the input's first bytes as its tensor. */
+static struct sf_hf_index *open_shard(const uint8_t *data, size_t size)
+{
+    unsigned char numbers[8] = {0};
+    struct sf_err err = {0};
+    struct sf_hf_index *index;
+    for (size_t i = 0; i < size && i < sizeof numbers; i++)
+        numbers[i] = data[i];
+    struct sf_named_tensor t = {"t", {SF_F32, {1, {2}}, numbers, sizeof numbers}};
+    if (sf_safetensors_write(fuzz_path("model.safetensors"), &t, 1, &err) != SF_OK ||
+        sf_hf_index_open(&index, fuzz_folder(), &err) != SF_OK)
+        abort();
+    return index;
+}
+
+/* A shard is remembered as it was; a journal that is cleared holds nothing. */
+static void add_shard(const uint8_t *data, size_t size)
+{
+    struct sf_err err = {0};
+    struct sf_journal *journal;
+    struct sf_hf_index *index = open_shard(data, size);
+    const struct sf_hf_shard *shard = sf_hf_index_shard(index, 0);
+    int64_t shards;
+    if (sf_journal_open(&journal, fuzz_path("m.scout"), &err) != SF_OK ||
+        sf_journal_add_shard(journal, 3, shard, &err) != SF_OK ||
+        sf_journal_add_shard(journal, 3, shard, &err) != SF_OK ||
+        sf_journal_sync(journal, &err) != SF_OK || sf_journal_reload(journal, &err) != SF_OK)
+        abort();
+    const struct sf_hf_memory *memory = sf_journal_shards(&shards, journal);
+    if (shards < 1 || memory[shards - 1].file_bytes != shard->bytes ||
+        memory[shards - 1].modified_ns != shard->modified_ns)
+        abort();
+    if (sf_journal_clear(journal, &err) != SF_OK || sf_journal_reload(journal, &err) != SF_OK ||
+        sf_journal_count(journal) != 0)
+        abort();
+    sf_journal_close(journal);
+    sf_hf_index_close(index);
+    unlink(fuzz_path("model.safetensors"));
+}
+
 /* One more record behind what is there; how many there are then. */
 static int64_t add(const uint8_t *data, size_t size)
 {
@@ -53,6 +93,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         abort();
     if (add(data, size) != count + 1 || read_all() != count + 1)
         abort();
+    add_shard(data, size);
     unlink(fuzz_path("m.scout.journal"));
     return 0;
 }

@@ -522,7 +522,7 @@ START_TEST(another_option_or_file_makes_it_anew)
     const char *path = put("k.jsonl", "{\"prompt\": \"a\", \"completion\": \"b c d\"}\n");
     const char *same = put("l.jsonl", "{\"prompt\": \"a\", \"completion\": \"b c d\"}\n");
     struct sft_dataset_config c = many_config(path, 1), changed;
-    int64_t end[1];
+    int64_t end[1] = {0};
     c.cache = scout_scratch_path("k.tokens");
     for (int i = 0; i < 12; i++) {
         assert_ok(sft_dataset_open(&data, &c, &err), err);
