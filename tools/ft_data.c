@@ -46,8 +46,7 @@ static const char *cache_folder(struct ft_model *m, const struct ft_options *o,
     if (o->verb != FT_TRAIN || o->dry_run)
         return NULL;
     for (int64_t i = 0; i < files->count; i++)
-        if (sf_file_stat(&stat, files->item[i], NULL) ==
-            SF_OK) /* what is wrong is told when read */
+        if (sf_file_stat(&stat, files->item[i], NULL) == SF_OK) /* else told when it is read */
             bytes += stat.bytes;
     return bytes >= CACHE_FROM ? sf_path_join(&m->arena, o->output_dir, "data") : NULL;
 }
@@ -56,9 +55,10 @@ static int place_cache(struct sft_dataset_config *config, struct ft_model *m,
                        const struct ft_options *o, const struct tool_list *files, const char *name,
                        struct sf_err *err)
 {
-    const char *folder = cache_folder(m, o, files), *identity = ft_model_identity(m);
+    const char *folder = cache_folder(m, o, files), *identity;
     if (!folder)
         return SF_OK;
+    identity = ft_model_identity(m);
     config->cache = sf_path_join(&m->arena, folder, name);
     config->cache_identity =
         identity ? sf_arena_printf(&m->arena, "%s %s", SCOUT_VERSION, identity) : NULL;
@@ -89,9 +89,11 @@ static int open_files(struct sft_dataset *out, struct ft_model *m, const struct 
     int code = place_cache(&config, m, o, files, name, err);
     if (code)
         return code;
+    tool_catch_signals(); /* a file of tokens in the making goes away */
     tool_progress_begin(&progress, "tokenizing");
     code = sft_dataset_open(out, &config, err);
     tool_progress_end(&progress);
+    tool_release_signals(); /* loading weights may be ended at once */
     if (!code && out->cached)
         fprintf(stderr, "%s: tokens of an earlier run, checked\n", config.cache);
     return code;

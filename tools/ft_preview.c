@@ -71,7 +71,7 @@ static int show(struct preview *p, const char *file, int64_t line, struct sf_err
 static int show_line(struct preview *p, const char *file, const char *text, uint64_t bytes,
                      int64_t line, struct sf_err *err)
 {
-    struct sf_json *row = NULL;
+    struct sf_json *row;
     if (strspn(text, " \t\r") >= bytes)
         return SF_OK;
     int code = sf_json_parse(&row, text, bytes, err);

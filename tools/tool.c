@@ -83,12 +83,21 @@ static void on_signal(int number)
     interrupted = 1;
 }
 
+static const int caught[] = {SIGINT, SIGTERM};
+static struct sigaction uncaught[2]; /* what they did before: a background job may ignore one */
+
 void tool_catch_signals(void)
 {
     struct sigaction action = {.sa_handler = on_signal};
     sigemptyset(&action.sa_mask);
-    sigaction(SIGINT, &action, NULL);
-    sigaction(SIGTERM, &action, NULL);
+    for (int i = 0; i < 2; i++)
+        sigaction(caught[i], &action, &uncaught[i]);
+}
+
+void tool_release_signals(void)
+{
+    for (int i = 0; i < 2; i++)
+        sigaction(caught[i], &uncaught[i], NULL);
 }
 
 bool tool_interrupted(void)

@@ -71,6 +71,8 @@ int tool_finish(const char *program, int status);
 
 /* SIGINT and SIGTERM set a flag that long work looks at between steps. */
 void tool_catch_signals(void);
+/* Behind tool_catch_signals: they do what they did before. One that came meanwhile stays told. */
+void tool_release_signals(void);
 bool tool_interrupted(void);
 
 /* "60.4 GB", "1.2 MB", "512 B" (decimal units) into text. */

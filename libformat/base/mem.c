@@ -83,3 +83,27 @@ int sf_alloc_for(void **out, uint64_t bytes, const char *what, struct sf_err *er
     return sf_fail(err, SF_ENOMEM, "cannot allocate %llu bytes for %s", (unsigned long long)bytes,
                    what);
 }
+
+int sf_grow(void **list, int64_t *capacity, int64_t count, int64_t want, uint64_t each,
+            const char *what, struct sf_err *err)
+{
+    enum { LEAST = 64 };
+    int64_t room = *capacity <= INT64_MAX / 2 ? *capacity * 2 : INT64_MAX;
+    uint64_t bytes;
+    void *larger;
+    if (want <= *capacity)
+        return SF_OK;
+    room = room < want ? want : room;
+    room = room < LEAST ? LEAST : room;
+    if (!sf_mul(&bytes, (uint64_t)room, each))
+        return sf_fail(err, SF_ENOMEM, "%lld entries are too many for %s", (long long)want, what);
+    int code = sf_alloc_for(&larger, bytes, what, err);
+    if (code != SF_OK)
+        return code;
+    if (count > 0)
+        memcpy(larger, *list, (uint64_t)count * each);
+    sf_free(*list);
+    *list = larger;
+    *capacity = room;
+    return SF_OK;
+}

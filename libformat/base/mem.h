@@ -30,6 +30,11 @@ void sf_will_write(void *ptr, uint64_t bytes);
 /* sf_alloc with the error filled in: "cannot allocate N bytes for <what>". */
 int sf_alloc_for(void **out, uint64_t bytes, const char *what, struct sf_err *err);
 
+/* A list that grows: room for `want` things of `each` bytes, twice as many as before when it has to move,
+ * with the first `count` in it. An empty list is NULL with capacity 0. On failure all is as it was. */
+int sf_grow(void **list, int64_t *capacity, int64_t count, int64_t want, uint64_t each,
+            const char *what, struct sf_err *err);
+
 /* Makes the n-th following sf_alloc fail (1 = the next), once; 0 switches this off. Tests only. */
 void sf_alloc_fail_after(int64_t n);
 /* Bytes asked of this door so far, by all threads. Tests take differences. */

@@ -45,18 +45,12 @@ static int add_header(struct sf_chat *out, const char *role, struct sf_err *err)
 
 static int add_span(struct sf_chat *out, uint64_t start, struct sf_err *err)
 {
-    if (out->spans == out->capacity) {
-        int64_t wanted = out->capacity ? 2 * out->capacity : 16;
-        void *bigger;
-        int code = sf_alloc_for(&bigger, (uint64_t)wanted * sizeof *out->span, "a chat", err);
-        if (code)
-            return code;
-        if (out->spans)
-            memcpy(bigger, out->span, (size_t)out->spans * sizeof *out->span);
-        sf_free(out->span);
-        out->span = bigger;
-        out->capacity = wanted;
-    }
+    void *span = out->span;
+    int code = sf_grow(&span, &out->capacity, out->spans, out->spans + 1, sizeof *out->span,
+                       "a chat", err);
+    out->span = span;
+    if (code)
+        return code;
     out->span[out->spans++] = (struct sf_chat_span){start, out->text.bytes};
     return SF_OK;
 }

@@ -11,27 +11,12 @@
 
 /* ---- ids ---- */
 
-static int grow_ids(struct sf_ids *ids, int64_t count, struct sf_err *err)
-{
-    int64_t capacity = ids->capacity * 2 > count ? ids->capacity * 2 : count;
-    capacity = capacity < 64 ? 64 : capacity;
-    void *block;
-    int code = sf_alloc_for(&block, (uint64_t)capacity * sizeof *ids->id, "token ids", err);
-    if (code != SF_OK)
-        return code;
-    if (ids->count)
-        memcpy(block, ids->id, (uint64_t)ids->count * sizeof *ids->id);
-    sf_free(ids->id);
-    ids->id = block;
-    ids->capacity = capacity;
-    return SF_OK;
-}
-
 int sf_ids_append(struct sf_ids *ids, const int32_t *more, int64_t count, struct sf_err *err)
 {
-    int code = SF_OK;
-    if (ids->count + count > ids->capacity)
-        code = grow_ids(ids, ids->count + count, err);
+    void *list = ids->id;
+    int code = sf_grow(&list, &ids->capacity, ids->count, ids->count + count, sizeof *ids->id,
+                       "token ids", err);
+    ids->id = list;
     if (code == SF_OK && count > 0) {
         memcpy(ids->id + ids->count, more, (uint64_t)count * sizeof *more);
         ids->count += count;

@@ -87,6 +87,33 @@ START_TEST(align_up)
 }
 END_TEST
 
+START_TEST(a_list_grows_and_keeps_what_it_holds)
+{
+    struct sf_err err = {0};
+    void *list = NULL;
+    int64_t capacity = 0, moves = 0;
+    for (int64_t n = 0; n < 10000; n++) {
+        int64_t before = capacity;
+        assert_ok(sf_grow(&list, &capacity, n, n + 1, sizeof(int64_t), "a test", &err), err);
+        ck_assert_int_gt(capacity, n);
+        moves += capacity != before;
+        ((int64_t *)list)[n] = n;
+    }
+    ck_assert_int_le(moves, 9); /* doubled: 64, 128 ... 16384 */
+    for (int64_t n = 0; n < 10000; n++)
+        ck_assert_int_eq(((int64_t *)list)[n], n);
+    void *same = list;
+    sf_alloc_fail_after(1);
+    ck_assert_int_eq(sf_grow(&list, &capacity, 10000, 1 << 20, 8, "a test", &err), SF_ENOMEM);
+    sf_alloc_fail_after(0);
+    assert_fails(sf_grow(&list, &capacity, 10000, INT64_MAX, 8, "a test", &err), SF_ENOMEM,
+                 "9223372036854775807 entries are too many for a test", err);
+    ck_assert_ptr_eq(list, same);
+    ck_assert_int_eq(((int64_t *)list)[9999], 9999);
+    sf_free(list);
+}
+END_TEST
+
 static Suite *suite(void)
 {
     Suite *s = suite_create("mem");
@@ -96,6 +123,7 @@ static Suite *suite(void)
     tcase_add_test(t, the_nth_allocation_fails_once);
     tcase_add_test(t, products_and_sums_do_not_wrap);
     tcase_add_test(t, align_up);
+    tcase_add_test(t, a_list_grows_and_keeps_what_it_holds);
     suite_add_tcase(s, t);
     return s;
 }

@@ -158,18 +158,12 @@ static bool is_blank(const char *text, uint64_t bytes)
 
 static int add_line(struct job *job, int64_t number, struct line **out, struct sf_err *err)
 {
-    if (job->lines == job->capacity) {
-        int64_t room = job->capacity ? 2 * job->capacity : 64;
-        void *done;
-        int code = sf_alloc_for(&done, (uint64_t)room * sizeof *job->done, "lines", err);
-        if (code)
-            return code;
-        if (job->lines)
-            memcpy(done, job->done, (uint64_t)job->lines * sizeof *job->done);
-        sf_free(job->done);
-        job->done = done;
-        job->capacity = room;
-    }
+    void *done = job->done;
+    int code =
+        sf_grow(&done, &job->capacity, job->lines, job->lines + 1, sizeof *job->done, "lines", err);
+    job->done = done;
+    if (code)
+        return code;
     *out = &job->done[job->lines++];
     **out = (struct line){.number = number, .first = job->id.count};
     return SF_OK;

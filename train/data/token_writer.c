@@ -68,29 +68,6 @@ void sft_token_writer_abort(struct sft_token_writer *w)
     sf_free(w);
 }
 
-/* Room for `want` things of `each` bytes where `count` stand. */
-static int grow(void **list, int64_t *capacity, int64_t count, int64_t want, uint64_t each,
-                struct sf_err *err)
-{
-    void *larger;
-    int64_t room = *capacity ? *capacity * 2 : 1024;
-    uint64_t bytes;
-    if (want <= *capacity)
-        return SF_OK;
-    room = room < want ? want : room;
-    if (!sf_mul(&bytes, (uint64_t)room, each))
-        return sf_fail(err, SF_ENOMEM, "%lld tokens or rows are too many", (long long)want);
-    int code = sf_alloc_for(&larger, bytes, "rows of data", err);
-    if (code)
-        return code;
-    if (count)
-        memcpy(larger, *list, (uint64_t)count * each);
-    sf_free(*list);
-    *list = larger;
-    *capacity = room;
-    return SF_OK;
-}
-
 static int append(struct sft_token_writer *w, const void *data, uint64_t bytes, struct sf_err *err)
 {
     sf_hasher_add(w->hasher, data, bytes);
@@ -112,10 +89,12 @@ int sft_token_writer_row(struct sft_token_writer *w, const int32_t *id, const in
                                 .file = file,
                                 .line = line < INT32_MAX ? (int32_t)line : INT32_MAX};
     void *token = w->token, *rows = w->row;
-    int code = grow(&token, &w->capacity, w->waiting, w->waiting + length, sizeof *w->token, err);
+    int code = sf_grow(&token, &w->capacity, w->waiting, w->waiting + length, sizeof *w->token,
+                       "rows of data", err);
     w->token = token;
     if (!code)
-        code = grow(&rows, &w->row_capacity, w->rows, w->rows + 1, sizeof *w->row, err);
+        code = sf_grow(&rows, &w->row_capacity, w->rows, w->rows + 1, sizeof *w->row,
+                       "rows of data", err);
     w->row = rows;
     if (code)
         return code;
