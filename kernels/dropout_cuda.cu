@@ -6,26 +6,27 @@ enum { THREADS = 256 };
 
 /* A thread has one quad: what one draw of the generator decides. */
 static __global__ void __launch_bounds__(THREADS)
-    drop(bf16 *out, const bf16 *x, int64_t count, sk_dropout d, uint32_t site, bool add)
+    drop_elements(bf16 *out, const bf16 *x, int64_t count, sk_dropout d, uint32_t site,
+                  int64_t before, bool add)
 {
-    int64_t quad = (int64_t)blockIdx.x * THREADS + threadIdx.x, first = 4 * quad;
+    int64_t quad = before / 4 + (int64_t)blockIdx.x * THREADS + threadIdx.x;
+    int64_t first = 4 * quad - before; /* below 0 where the first quad is cut */
     if (first >= count)
         return;
     float factor[4];
     sk_dropout_factors(factor, d, site, (uint64_t)quad);
-    for (int i = 0; i < 4 && first + i < count; i++) {
-        float before = add ? __bfloat162float(out[first + i]) : 0;
-        out[first + i] = __float2bfloat16(before + factor[i] * __bfloat162float(x[first + i]));
+    for (int i = first < 0 ? (int)-first : 0; i < 4 && first + i < count; i++) {
+        float there = add ? __bfloat162float(out[first + i]) : 0;
+        out[first + i] = __float2bfloat16(there + factor[i] * __bfloat162float(x[first + i]));
     }
 }
 
 extern "C" int sk_dropout_cuda(struct sk_ctx *ctx, uint16_t *out, const uint16_t *x, int64_t count,
-                               const struct sk_dropout *dropout, uint32_t site, bool add,
-                               struct sf_err *err)
+                               struct sk_drop drop, struct sf_err *err)
 {
-    int64_t quads = (count + 3) / 4;
-    drop<<<(unsigned)((quads + THREADS - 1) / THREADS), THREADS, 0, ctx->cuda->stream>>>(
-        (bf16 *)out, (const bf16 *)x, count, *dropout, site, add);
-    SK_LAUNCHED("drop", err);
+    int64_t quads = (drop.before % 4 + count + 3) / 4;
+    drop_elements<<<(unsigned)((quads + THREADS - 1) / THREADS), THREADS, 0, ctx->cuda->stream>>>(
+        (bf16 *)out, (const bf16 *)x, count, *drop.dropout, drop.site, drop.before, drop.add);
+    SK_LAUNCHED("drop_elements", err);
     return SF_OK;
 }

@@ -9,9 +9,15 @@
 extern "C" {
 #endif
 
+struct sk_drop {
+    const struct sk_dropout *dropout;
+    uint32_t site;
+    int64_t before; /* elements that were counted before the first */
+    bool add;
+};
 /* out = factors * x, or out += factors * x; `count` bfloat16 numbers each, rounded once. */
 int sk_dropout_cuda(struct sk_ctx *ctx, uint16_t *out, const uint16_t *x, int64_t count,
-                    const struct sk_dropout *dropout, uint32_t site, bool add, struct sf_err *err);
+                    struct sk_drop drop, struct sf_err *err);
 
 #ifdef __cplusplus
 }

@@ -1,11 +1,13 @@
 #include "kernels/head_loss.h"
 
+#include <assert.h>
 #include <math.h>
 #include <omp.h>
 #include <string.h>
 
 #include "kernels/cpu_table.h"
 #include "kernels/gemm_cpu.h"
+#include "kernels/linear.h"
 #include "kernels/matrix_cpu.h"
 
 /* Rows whose logits exist at once: 64 MiB of them, within 64 .. 512 rows. */
@@ -23,21 +25,90 @@ static uint64_t head_bytes(const struct sk_head_loss *a, int threads)
     return strips > panel ? strips : panel;
 }
 
-uint64_t sk_head_loss_measure_cpu(const void *args, int threads)
-{
-    const struct sk_head_loss *a = args;
-    int64_t rows = sk_min(chunk_rows(a->vocabulary), a->rows);
-    return sk_scratch_bytes(rows * a->vocabulary) + sk_scratch_bytes(rows * 2) +
-           head_bytes(a, threads);
-}
-
 struct chunk {
     const struct sk_head_loss *a;
     int64_t first, rows;
     float *logits; /* [rows, vocabulary] */
     double *loss;  /* [rows] */
-    char *head;    /* head_bytes() */
+    float *t;      /* [rows, rank] */
+    char *head;    /* room_bytes() */
 };
+
+/* ---- LoRA: what linear.h does without a W, a chunk at a time ---- */
+
+static struct sk_linear_forward lora_forward(const struct chunk *c)
+{
+    const struct sk_head_loss *a = c->a;
+    return (struct sk_linear_forward){.y = c->logits,
+                                      .t = c->t,
+                                      .x = a->x + c->first * a->hidden,
+                                      .a = a->a,
+                                      .b = a->b,
+                                      .workspace = c->head,
+                                      .rows = c->rows,
+                                      .in = a->hidden,
+                                      .out = a->vocabulary,
+                                      .groups = 1,
+                                      .rank = a->rank,
+                                      .y_stride = a->vocabulary,
+                                      .scale = a->scale,
+                                      .dropout = a->dropout,
+                                      .site = a->site,
+                                      .first_row = c->first};
+}
+
+static struct sk_linear_backward lora_backward(const struct chunk *c)
+{
+    const struct sk_head_loss *a = c->a;
+    return (struct sk_linear_backward){.dx = a->dx ? a->dx + c->first * a->hidden : NULL,
+                                       .da = a->da,
+                                       .db = a->db,
+                                       .dy = c->logits,
+                                       .x = a->x + c->first * a->hidden,
+                                       .t = c->t,
+                                       .a = a->a,
+                                       .b = a->b,
+                                       .workspace = c->head,
+                                       .rows = c->rows,
+                                       .in = a->hidden,
+                                       .out = a->vocabulary,
+                                       .groups = 1,
+                                       .rank = a->rank,
+                                       .y_stride = a->vocabulary,
+                                       .scale = a->scale,
+                                       .accumulate_dx = true,
+                                       .dropout = a->dropout,
+                                       .site = a->site,
+                                       .first_row = c->first};
+}
+
+static uint64_t larger(uint64_t a, uint64_t b)
+{
+    return a > b ? a : b;
+}
+
+/* The head's and LoRA's, which take turns. */
+static uint64_t room_bytes(const struct sk_head_loss *a, int64_t rows, int threads)
+{
+    struct chunk c = {.a = a, .rows = rows};
+    uint64_t bytes = head_bytes(a, threads);
+    if (a->rank == 0)
+        return bytes;
+    struct sk_linear_forward forward = lora_forward(&c);
+    struct sk_linear_backward backward = lora_backward(&c);
+    bytes = larger(bytes, sk_linear_forward_measure_cpu(&forward, threads));
+    return larger(bytes, sk_linear_backward_measure_cpu(&backward, threads));
+}
+
+uint64_t sk_head_loss_measure_cpu(const void *args, int threads)
+{
+    const struct sk_head_loss *a = args;
+    int64_t rows = sk_min(chunk_rows(a->vocabulary), a->rows);
+    return sk_scratch_bytes(rows * a->vocabulary) + sk_scratch_bytes(rows * 2) +
+           sk_scratch_bytes(rows * a->rank) + room_bytes(a, rows, threads);
+}
+
+/* ---- a chunk ---- */
 
 static void logits_of_strip(const struct chunk *c, int64_t first, float *strip)
 {
@@ -45,7 +116,7 @@ static void logits_of_strip(const struct chunk *c, int64_t first, float *strip)
     int64_t n = sk_min(a->vocabulary - first, SK_TILE_OUT);
     sk_matrix_read(strip, a->head, first * a->hidden, n * a->hidden);
     sk_gemm_nt(c->logits + first, a->vocabulary, a->x + c->first * a->hidden, a->hidden, strip,
-               a->hidden, c->rows, n, a->hidden, 1, 0);
+               a->hidden, c->rows, n, a->hidden, 1, a->a ? 1 : 0);
 }
 
 /* A tile of dx (SK_TILE_ROWS x SK_TILE_PANEL) += dz[:, first .. first + n] * the panel. */
@@ -106,7 +177,8 @@ static void finish_row(const struct chunk *c, int64_t r)
     z[target] = (float)hit;
 }
 
-static void run_chunk(const struct chunk *c)
+/* Called by every thread of the team. */
+static void run_head(const struct chunk *c)
 {
     const struct sk_head_loss *a = c->a;
     uint64_t mine = (uint64_t)omp_get_thread_num() * sk_scratch_bytes(SK_TILE_OUT * a->hidden);
@@ -118,6 +190,19 @@ static void run_chunk(const struct chunk *c)
         finish_row(c, r);
     for (int64_t first = 0; a->dx && first < a->vocabulary; first += SK_TILE_PANEL)
         dx_of_panel(c, first);
+}
+
+/* What LoRA makes of the logits is there before the head adds to it. */
+static int run_chunk(struct sk_ctx *ctx, const struct chunk *c, struct sf_err *err)
+{
+    struct sk_linear_forward forward = lora_forward(c);
+    struct sk_linear_backward backward = lora_backward(c);
+    int code = c->a->a ? sk_linear_forward_cpu(ctx, &forward, err) : SF_OK;
+    if (code)
+        return code;
+#pragma omp parallel num_threads(ctx->threads)
+    run_head(c);
+    return c->a->da ? sk_linear_backward_cpu(ctx, &backward, err) : SF_OK;
 }
 
 static bool has_target(const struct chunk *c)
@@ -150,13 +235,15 @@ static int check_targets(const struct sk_head_loss *a, struct sf_err *err)
 int sk_head_loss_cpu(struct sk_ctx *ctx, const void *args, struct sf_err *err)
 {
     const struct sk_head_loss *a = args;
+    assert(!a->a || !a->dx || a->da); /* dx would lack LoRA's part */
     int code = check_targets(a, err);
     if (code != SF_OK)
         return code;
     int64_t most = sk_min(chunk_rows(a->vocabulary), a->rows);
     struct chunk c = {.a = a, .logits = a->workspace};
     c.loss = (double *)((char *)a->workspace + sk_scratch_bytes(most * a->vocabulary));
-    c.head = (char *)c.loss + sk_scratch_bytes(most * 2);
+    c.t = (float *)((char *)c.loss + sk_scratch_bytes(most * 2));
+    c.head = (char *)c.t + sk_scratch_bytes(most * a->rank);
     *a->loss = 0;
     for (c.first = 0; c.first < a->rows; c.first += most) {
         c.rows = sk_min(a->rows - c.first, most);
@@ -164,8 +251,8 @@ int sk_head_loss_cpu(struct sk_ctx *ctx, const void *args, struct sf_err *err)
             skip_chunk(&c);
             continue;
         }
-#pragma omp parallel num_threads(ctx->threads)
-        run_chunk(&c);
+        if ((code = run_chunk(ctx, &c, err)))
+            return code;
         for (int64_t r = 0; r < c.rows; r++) {
             a->token_loss[c.first + r] = (float)c.loss[r];
             *a->loss += c.loss[r];

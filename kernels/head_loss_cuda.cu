@@ -1,8 +1,11 @@
 #include "kernels/head_loss.h"
 
+#include <assert.h>
+
 #include "kernels/cuda_math.cuh"
 #include "kernels/cuda_table.h"
 #include "kernels/gemm_cuda.h"
+#include "kernels/head_lora_cuda.h"
 #include "kernels/nf4_cuda.h"
 
 enum { LIST_THREADS = 1024, COPY_THREADS = 256, SOFTMAX_THREADS = 1024, SUM_TILE = 1024 };
@@ -246,15 +249,15 @@ static int make_logits(const run *s, float *z, const bf16 *x, int64_t rows, sf_e
         g.a_stride = g.b_stride = g.k = a->hidden;
         g.m = rows;
         g.alpha = 1;
+        g.beta = a->a ? 1 : 0; /* what LoRA makes is there */
         g.b_turned = g.c_float = true;
         code = code ? code : sk_gemm_cuda(s->ctx, &g, err);
     }
     return code;
 }
 
-/* dx of the chunk, by way of float32: there slices of the head add up, and the scale, which only the
- * device knows, is applied before the one rounding. */
-static int make_dx(const run *s, const bf16 *dz, int64_t chunk, int64_t rows, sf_err *err)
+/* dx of the chunk in float32, not scaled: there slices of the head add up, and LoRA. */
+static int make_dx(const run *s, const bf16 *dz, int64_t rows, sf_err *err)
 {
     const sk_head_loss *a = s->a;
     int code = SF_OK;
@@ -272,8 +275,13 @@ static int make_dx(const run *s, const bf16 *dz, int64_t chunk, int64_t rows, sf
         g.c_float = true;
         code = code ? code : sk_gemm_cuda(s->ctx, &g, err);
     }
-    if (code)
-        return code;
+    return code;
+}
+
+/* The scale, which only the device knows, is applied before the one rounding. */
+static int put_dx(const run *s, int64_t chunk, int64_t rows, sf_err *err)
+{
+    const sk_head_loss *a = s->a;
     bf16 *out = reinterpret_cast<bf16 *>(a->dx) + (s->index ? 0 : chunk * a->hidden);
     scatter_rows<<<(unsigned)rows, COPY_THREADS, 0, s->ctx->cuda->stream>>>(
         out, s->r.dx, s->index ? s->index + chunk : nullptr, a->gradient_scale, a->hidden);
@@ -299,11 +307,19 @@ static int take_x(const bf16 **x, const run *s, int64_t chunk, int64_t rows, sf_
     return SF_OK;
 }
 
+static int backward_chunk(const run *s, const sk_head_chunk *c, const bf16 *dz, sf_err *err)
+{
+    int code = s->a->dx ? make_dx(s, dz, c->rows, err) : SF_OK;
+    if (!code && s->a->da)
+        code = sk_head_lora_gradients(c, dz, err);
+    return code || !s->a->dx ? code : put_dx(s, c->first, c->rows, err);
+}
+
 static int run_chunk(const run *s, int64_t chunk, int64_t rows, sf_err *err)
 {
     const sk_head_loss *a = s->a;
     float *z = a->logits ? a->logits + chunk * a->vocabulary : s->r.logits;
-    bf16 *dz = a->dx ? reinterpret_cast<bf16 *>(s->r.logits) : nullptr;
+    bf16 *dz = a->dx || a->da ? reinterpret_cast<bf16 *>(s->r.logits) : nullptr;
     softmax f = {z,
                  dz,
                  a->vocabulary,
@@ -313,10 +329,13 @@ static int run_chunk(const run *s, int64_t chunk, int64_t rows, sf_err *err)
                  a->token_loss,
                  s->r.loss,
                  s->ctx->cuda->fault};
-    const bf16 *x;
-    int code = take_x(&x, s, chunk, rows, err);
+    sk_head_chunk c = {s->ctx, a,   &s->r, nullptr, s->index ? s->index + chunk : nullptr,
+                       chunk,  rows};
+    int code = take_x(&c.x, s, chunk, rows, err);
+    if (!code && a->a)
+        code = sk_head_lora_logits(&c, z, err);
     if (!code)
-        code = make_logits(s, z, x, rows, err);
+        code = make_logits(s, z, c.x, rows, err);
     if (code)
         return code;
     cudaStream_t stream = s->ctx->cuda->stream;
@@ -325,7 +344,7 @@ static int run_chunk(const run *s, int64_t chunk, int64_t rows, sf_err *err)
     else
         softmax_rows<1><<<(unsigned)rows, SOFTMAX_THREADS, 0, stream>>>(f);
     SK_LAUNCHED("softmax_rows", err);
-    return dz ? make_dx(s, dz, chunk, rows, err) : SF_OK;
+    return dz ? backward_chunk(s, &c, dz, err) : SF_OK;
 }
 
 /* ---- all ---- */
@@ -375,6 +394,7 @@ static int prepare_head(run *s, sf_err *err)
 int sk_head_loss_cuda(sk_ctx *ctx, const void *args, sf_err *err)
 {
     const sk_head_loss *a = static_cast<const sk_head_loss *>(args);
+    assert(!a->a || !a->dx || a->da); /* dx would lack LoRA's part */
     run s = {ctx, a, sk_head_loss_lay_out(a, a->workspace), nullptr, false, nullptr};
     int64_t rows = a->rows;
     int code = a->host_targets ? count_targets(&rows, a, err) : SF_OK;
@@ -384,6 +404,8 @@ int sk_head_loss_cuda(sk_ctx *ctx, const void *args, sf_err *err)
         code = prepare_listed(&s, err);
     if (!code && rows)
         code = prepare_head(&s, err);
+    if (!code && rows && a->a)
+        code = sk_head_lora_begin(ctx, a, &s.r, err);
     for (int64_t chunk = 0; !code && chunk < rows; chunk += s.r.rows)
         code = run_chunk(&s, chunk, least(s.r.rows, rows - chunk), err);
     if (code)

@@ -3,7 +3,8 @@
  *
  * Grouped: rows are sorted by group; rows offsets[g] .. offsets[g+1] are multiplied with w[g] (and
  * A, B of that group). offsets NULL means one group that holds all rows. Groups without rows cost
- * nothing and get zero gradients. W is expanded a tile at a time, never whole.
+ * nothing and get zero gradients. W is expanded a tile at a time, never whole. Without W (w NULL) y and
+ * dx are what LoRA makes alone: where another op has the frozen part.
  *
  *     t = x A^T                                   [rows, rank], kept for the backward
  *     dx  = dy W + scale * (dy B) A
@@ -24,7 +25,7 @@ struct sk_linear_forward {
     sk_act *y;                   /* [rows, out], row stride y_stride */
     sk_act *t;                   /* [rows, rank]; optional: NULL where there is no LoRA */
     const sk_act *x;             /* [rows, in] */
-    const struct sk_matrix *w;   /* [groups] matrices of one shape [out, in] */
+    const struct sk_matrix *w;   /* [groups] matrices of one shape [out, in]; optional */
     const float *a;              /* [groups][rank, in], a_stride apart; optional */
     const float *b;              /* [groups][out, rank], b_stride apart; optional */
     const int32_t *offsets;      /* [groups + 1], offsets[groups] = rows; optional */
@@ -35,6 +36,7 @@ struct sk_linear_forward {
     float scale;
     const struct sk_dropout *dropout; /* of A's input, one group only; NULL: none */
     uint32_t site;                    /* which LoRA this is, for dropout */
+    int64_t first_row;                /* x begins at this row of what dropout counts */
 };
 
 struct sk_linear_backward {
@@ -44,7 +46,7 @@ struct sk_linear_backward {
     const sk_act *dy; /* [rows, out], row stride y_stride */
     const sk_act *x;  /* [rows, in] */
     const sk_act *t;  /* [rows, rank] of the forward */
-    const struct sk_matrix *w;   /* [groups] */
+    const struct sk_matrix *w;   /* [groups]; optional */
     const float *a, *b;          /* optional */
     const int32_t *offsets;      /* optional */
     const int32_t *host_offsets; /* NULL on the CPU */
@@ -55,6 +57,7 @@ struct sk_linear_backward {
     bool accumulate_dx;               /* dx += instead of dx = */
     const struct sk_dropout *dropout; /* as in the forward */
     uint32_t site;
+    int64_t first_row;
 };
 
 #endif

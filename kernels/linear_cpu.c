@@ -24,15 +24,22 @@ static uint64_t dropped_bytes(const struct sk_dropout *dropout, int64_t rows, in
     return dropout ? sk_scratch_bytes(rows * in) : 0;
 }
 
+struct drop { /* what an op has of it */
+    const struct sk_dropout *dropout;
+    uint32_t site;
+    int64_t before; /* elements that were counted before the op's first */
+};
+
 /* Elements first .. first + count of to = factors * from, or to +=. */
-static void drop(float *to, const float *from, int64_t first, int64_t count,
-                 const struct sk_dropout *dropout, uint32_t site, bool add)
+static void drop(float *to, const float *from, int64_t first, int64_t count, struct drop d,
+                 bool add)
 {
     float factor[4];
     for (int64_t i = first; i < first + count; i++) {
-        if (i == first || i % 4 == 0)
-            sk_dropout_factors(factor, *dropout, site, (uint64_t)i / 4);
-        to[i] = (add ? to[i] : 0) + factor[i % 4] * from[i];
+        int64_t counted = d.before + i;
+        if (i == first || counted % 4 == 0)
+            sk_dropout_factors(factor, *d.dropout, d.site, (uint64_t)counted / 4);
+        to[i] = (add ? to[i] : 0) + factor[counted % 4] * from[i];
     }
 }
 
@@ -67,13 +74,15 @@ static void forward_out_tile(const struct sk_linear_forward *a, int64_t group, i
         return;
     int64_t first = tile * SK_TILE_OUT, n = sk_min(a->out - first, SK_TILE_OUT);
     float *y = a->y + rows.first * a->y_stride + first;
-    sk_matrix_read(panel, &a->w[group], first * a->in, n * a->in);
-    sk_gemm_nt(y, a->y_stride, a->x + rows.first * a->in, a->in, panel, a->in, rows.count, n, a->in,
-               1, 0);
+    if (a->w) {
+        sk_matrix_read(panel, &a->w[group], first * a->in, n * a->in);
+        sk_gemm_nt(y, a->y_stride, a->x + rows.first * a->in, a->in, panel, a->in, rows.count, n,
+                   a->in, 1, 0);
+    }
     if (a->a)
         sk_gemm_nt(y, a->y_stride, a->t + rows.first * a->rank, a->rank,
                    a->b + group * a->b_stride + first * a->rank, a->rank, rows.count, n, a->rank,
-                   a->scale, 1);
+                   a->scale, a->w ? 1 : 0);
 }
 
 int sk_linear_forward_cpu(struct sk_ctx *ctx, const void *args, struct sf_err *err)
@@ -84,13 +93,14 @@ int sk_linear_forward_cpu(struct sk_ctx *ctx, const void *args, struct sf_err *e
     int64_t out_tiles = sk_tiles(a->out, SK_TILE_OUT);
     uint64_t scratch = sk_scratch_bytes(SK_TILE_OUT * a->in);
     float *dropped = (float *)((char *)a->workspace + (uint64_t)ctx->threads * scratch);
+    struct drop d = {a->dropout, a->site, a->first_row * a->in};
 #pragma omp parallel num_threads(ctx->threads)
     {
         float *panel = (float *)((char *)a->workspace + (uint64_t)omp_get_thread_num() * scratch);
         if (a->dropout) {
 #pragma omp for schedule(static)
             for (int64_t row = 0; row < a->rows; row++)
-                drop(dropped, a->x, row * a->in, a->in, a->dropout, a->site, false);
+                drop(dropped, a->x, row * a->in, a->in, d, false);
         }
 #pragma omp for schedule(dynamic)
         for (int64_t i = 0; i < a->groups * row_tiles; i++)
@@ -117,6 +127,7 @@ struct backward {
     float *panel; /* [SK_TILE_PANEL, in] of W, shared by all threads */
     float *u;     /* [rows, rank] = scale * dy B */
     float *room;  /* [rows, in] with dropout: u A, then what A got */
+    struct drop drop;
 };
 
 /* A tile of dx (SK_TILE_ROWS x SK_TILE_PANEL) += dy[:, first .. first + n] * the panel. */
@@ -161,11 +172,12 @@ static void backward_lora_rows(const struct backward *s, int64_t group, struct s
     sk_gemm_nn(u, a->rank, a->dy + row * a->y_stride, a->y_stride, a->b + group * a->b_stride,
                a->rank, m, a->rank, a->out, a->scale, 0);
     float *dx = a->dropout ? s->room : a->dx;
+    bool add = a->w || a->accumulate_dx;
     if (a->dx)
         sk_gemm_nn(dx + row * a->in, a->in, u, a->rank, a->a + group * a->a_stride, a->in, m, a->in,
-                   a->rank, 1, a->dropout ? 0 : 1);
+                   a->rank, 1, add && !a->dropout ? 1 : 0);
     if (a->dx && a->dropout)
-        drop(a->dx, s->room, row * a->in, m * a->in, a->dropout, a->site, true);
+        drop(a->dx, s->room, row * a->in, m * a->in, s->drop, add);
 }
 
 static void backward_db_tile(const struct backward *s, int64_t group, struct span rows,
@@ -199,7 +211,7 @@ static void backward_lora(const struct backward *s, int64_t group, struct span r
     if (a->dropout) {
 #pragma omp for schedule(static)
         for (int64_t row = 0; row < a->rows; row++)
-            drop(s->room, a->x, row * a->in, a->in, a->dropout, a->site, false);
+            drop(s->room, a->x, row * a->in, a->in, s->drop, false);
     }
 #pragma omp for schedule(dynamic)
     for (int64_t i = 0; i < out_tiles + in_tiles; i++) {
@@ -214,7 +226,8 @@ int sk_linear_backward_cpu(struct sk_ctx *ctx, const void *args, struct sf_err *
 {
     const struct sk_linear_backward *a = args;
     (void)err;
-    struct backward s = {.a = a, .panel = a->workspace};
+    struct backward s = {
+        .a = a, .panel = a->workspace, .drop = {a->dropout, a->site, a->first_row * a->in}};
     s.u = (float *)((char *)a->workspace + sk_scratch_bytes(SK_TILE_PANEL * a->in));
     s.room = (float *)((char *)s.u + sk_scratch_bytes(a->rows * a->rank));
 #pragma omp parallel num_threads(ctx->threads)
@@ -222,7 +235,7 @@ int sk_linear_backward_cpu(struct sk_ctx *ctx, const void *args, struct sf_err *
         struct span rows = group_rows(a->offsets, group, a->rows);
         if (rows.count == 0)
             continue;
-        if (a->dx)
+        if (a->dx && a->w)
             backward_dx(&s, group, rows);
         if (a->a)
             backward_lora(&s, group, rows);

@@ -153,7 +153,8 @@ static int forward_group_lora(struct sk_ctx *ctx, const struct sk_linear_forward
     int code = SF_OK;
     if (a->dropout)
         code = sk_dropout_cuda(ctx, room->dropped, (const uint16_t *)a->x, a->rows * a->in,
-                               a->dropout, a->site, false, err);
+                               (struct sk_drop){a->dropout, a->site, a->first_row * a->in, false},
+                               err);
     if (!code)
         code = sk_gemm_cuda(ctx, &down, err);
     return code ? code : sk_gemm_cuda(ctx, &up, err);
@@ -164,7 +165,7 @@ static int forward_group(struct sk_ctx *ctx, const struct sk_linear_forward *a,
                          struct sf_err *err)
 {
     int code = a->a ? forward_group_lora(ctx, a, room, group, rows, err) : SF_OK;
-    if (code)
+    if (code || !a->w)
         return code;
     struct sk_product product = {.to = (uint16_t *)a->y + rows.first * a->y_stride,
                                  .from = (const uint16_t *)a->x + rows.first * a->in,
@@ -267,7 +268,8 @@ static int backward_group_gradients(struct sk_ctx *ctx, const struct sk_linear_b
     int code = sk_gemm_cuda(ctx, &db, err);
     if (!code && a->dropout)
         code = sk_dropout_cuda(ctx, room->dropped, (const uint16_t *)a->x, a->rows * a->in,
-                               a->dropout, a->site, false, err);
+                               (struct sk_drop){a->dropout, a->site, a->first_row * a->in, false},
+                               err);
     return code ? code : sk_gemm_cuda(ctx, &da, err);
 }
 
@@ -290,8 +292,9 @@ static int backward_group_lora_dx(struct sk_ctx *ctx, const struct sk_linear_bac
                            .beta = a->accumulate_dx && !a->dropout ? 1 : 0};
     int code = sk_gemm_cuda(ctx, &down, err);
     if (!code && a->dropout)
-        code = sk_dropout_cuda(ctx, dx, room->dropped, a->rows * a->in, a->dropout, a->site,
-                               a->accumulate_dx, err);
+        code = sk_dropout_cuda(
+            ctx, dx, room->dropped, a->rows * a->in,
+            (struct sk_drop){a->dropout, a->site, a->first_row * a->in, a->accumulate_dx}, err);
     return code;
 }
 
@@ -323,7 +326,7 @@ static int backward_group(struct sk_ctx *ctx, const struct sk_linear_backward *a
         code = backward_group_gradients(ctx, a, room, group, rows, err);
     if (!code && a->a && a->dx)
         code = backward_group_lora_dx(ctx, a, room, group, rows, err);
-    if (!code && a->dx)
+    if (!code && a->dx && a->w)
         code = backward_group_dx(ctx, a, room, group, rows, err);
     return code;
 }

@@ -145,6 +145,13 @@ struct sk_head_loss_room {
     uint16_t *head; /* [slice, hidden] */
     double *loss;   /* [all rows] */
     int32_t *index; /* [all rows]: rows with a target, in order */
+    /* with LoRA: A and B rounded, t = x A^T, u = scale * d logits B, times gradient_scale where it says
+     * so (head_lora_cuda.h); with dropout what A gets, and what it gives to dx */
+    uint16_t *a, *b;
+    sk_half *t, *t_scaled, *u_half, *u_scaled; /* [rows, rank] */
+    float *u;                                  /* [rows, rank] */
+    sk_half *dropped;                          /* [rows, hidden] */
+    float *lora_dx;                            /* [rows, hidden] */
     int64_t rows, slice;
     uint64_t bytes;
 };
@@ -178,6 +185,17 @@ static inline struct sk_head_loss_room sk_head_loss_lay_out(const struct sk_head
     r.head = (uint16_t *)sk_carve(&carver, (uint64_t)r.slice * hidden * 2);
     r.loss = (double *)sk_carve(&carver, (uint64_t)a->rows * 8);
     r.index = (int32_t *)sk_carve(&carver, (uint64_t)a->rows * 4);
+    uint64_t rank = (uint64_t)a->rank, small = rows * rank,
+             dropped = a->dropout ? rows * hidden : 0;
+    r.a = (uint16_t *)sk_carve(&carver, rank * hidden * 2);
+    r.b = (uint16_t *)sk_carve(&carver, rank * (uint64_t)a->vocabulary * 2);
+    r.t = (sk_half *)sk_carve(&carver, small * 2);
+    r.t_scaled = (sk_half *)sk_carve(&carver, small * 2);
+    r.u_half = (sk_half *)sk_carve(&carver, small * 2);
+    r.u_scaled = (sk_half *)sk_carve(&carver, small * 2);
+    r.u = (float *)sk_carve(&carver, small * 4);
+    r.dropped = (sk_half *)sk_carve(&carver, dropped * 2);
+    r.lora_dx = (float *)sk_carve(&carver, dropped * 4);
     r.bytes = carver.used;
     return r;
 }

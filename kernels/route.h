@@ -1,10 +1,10 @@
 /* route.h -- Llama 4's top-1 router, and the way of tokens to their experts and back.
  *
- *     logits = x Wr^T;  e = index of the largest, the lowest on a tie;  s = sigmoid(logits[e])
+ *     logits = x Wr^T + lora;  e = index of the largest, the lowest on a tie;  s = sigmoid(logits[e])
  *     u[slot] = s * x        rows sorted by expert, in token order inside one
  * A NaN among the logits is SF_ENUMERIC, naming the row. The score multiplies the expert's *input*.
  * backward, with du the gradient of u:
- *     ds = <du[slot], x>,  dz = ds * s * (1 - s),  dx += s * du[slot] + dz * Wr[e]
+ *     ds = <du[slot], x>,  dz = ds * s * (1 - s),  dx += s * du[slot] + dz * Wr[e];  other logits have none
  * host_offsets is filled behind the caller's back where ops run on a device: whoever reads it waits
  * first (cuda_ctx.h).
  * combine:  y = shared + routed[slot];  its backward moves dy to the sorted order. */
@@ -24,12 +24,14 @@ struct sk_route_forward {
     int32_t *host_offsets;          /* the same where a host plans with them; optional */
     const sk_act *x;                /* [rows, hidden] */
     const struct sk_matrix *router; /* [experts, hidden] */
+    const sk_act *lora;             /* [rows, experts], added to the logits; optional */
     void *workspace;
     int64_t rows, hidden, experts;
 };
 
 struct sk_route_backward {
-    sk_act *dx;       /* [rows, hidden], accumulated */
+    sk_act *dx;       /* [rows, hidden], accumulated; optional */
+    sk_act *dz;       /* [rows, experts], the logits' gradients; optional */
     const sk_act *du; /* [rows, hidden], sorted */
     const sk_act *x;
     const float *score;

@@ -54,7 +54,8 @@ int sk_route_forward_cpu(struct sk_ctx *ctx, const void *args, struct sf_err *er
     for (int64_t r = 0; r < a->rows; r++) {
         float *logits = a->logits + r * a->experts;
         for (int64_t e = 0; e < a->experts; e++)
-            logits[e] = router_logit(a->x + r * a->hidden, a->router, e, a->hidden);
+            logits[e] = router_logit(a->x + r * a->hidden, a->router, e, a->hidden) +
+                        (a->lora ? a->lora[r * a->experts + e] : 0);
         a->expert[r] = best_expert(logits, a->experts);
         if (a->expert[r] >= 0)
             a->score[r] = 1 / (1 + expf(-logits[a->expert[r]]));
@@ -78,12 +79,14 @@ int sk_route_forward_cpu(struct sk_ctx *ctx, const void *args, struct sf_err *er
 static void backward_row(const struct sk_route_backward *a, int64_t r)
 {
     const float *x = a->x + r * a->hidden, *du = a->du + a->slot[r] * a->hidden;
-    float *dx = a->dx + r * a->hidden, s = a->score[r], w[SPAN];
+    float *dx = a->dx ? a->dx + r * a->hidden : NULL, s = a->score[r], w[SPAN];
     double ds = 0;
     for (int64_t i = 0; i < a->hidden; i++)
         ds += (double)du[i] * x[i];
     float dz = (float)(ds * (double)s * (1 - (double)s));
-    for (int64_t first = 0; first < a->hidden; first += SPAN) {
+    for (int64_t e = 0; a->dz && e < a->experts; e++)
+        a->dz[r * a->experts + e] = e == a->expert[r] ? dz : 0;
+    for (int64_t first = 0; dx && first < a->hidden; first += SPAN) {
         int64_t n = sk_min(a->hidden - first, SPAN);
         sk_matrix_read(w, a->router, a->expert[r] * a->hidden + first, n);
         for (int64_t i = 0; i < n; i++)

@@ -27,7 +27,8 @@ uint64_t sk_route_forward_measure_cuda(const void *args, int threads)
 struct choice {
     float *score;
     int32_t *expert, *rank, *count;
-    const float *logits;
+    float *logits;
+    const bf16 *lora; /* or NULL */
     int rows, experts, tiles;
     sk_fault *fault;
 };
@@ -58,7 +59,9 @@ static __global__ void __launch_bounds__(TILE) choose(const choice c)
     for (int i = threadIdx.x; i < TILE_WARPS * c.experts; i += TILE)
         warp_count[i] = 0;
     if (row < c.rows) {
-        const float *logits = c.logits + (int64_t)row * c.experts;
+        float *logits = c.logits + (int64_t)row * c.experts;
+        for (int e = 0; c.lora && e < c.experts; e++)
+            logits[e] += __bfloat162float(c.lora[(int64_t)row * c.experts + e]);
         expert = best_expert(logits, c.experts);
         if (expert < 0) {
             sk_raise(c.fault, SK_FAULT_ROUTER_NAN, row, 0);
@@ -191,8 +194,10 @@ static int choose_experts(struct sk_ctx *ctx, const sk_route_forward *a, const r
 {
     int experts = (int)a->experts;
     size_t shared = (size_t)experts * sizeof(int32_t);
-    choice c = {a->score,     a->expert, r->rank, r->count,        a->logits,
-                (int)a->rows, experts,   tiles,   ctx->cuda->fault};
+    choice c = {a->score,        a->expert, r->rank,
+                r->count,        a->logits, reinterpret_cast<const bf16 *>(a->lora),
+                (int)a->rows,    experts,   tiles,
+                ctx->cuda->fault};
     choose<<<tiles, TILE, TILE_WARPS * shared, ctx->cuda->stream>>>(c);
     SK_LAUNCHED("choose", err);
     sum_counts<<<1, SCAN_THREADS, shared, ctx->cuda->stream>>>(a->offsets, r->count, experts,
@@ -255,12 +260,12 @@ int sk_route_forward_cuda(struct sk_ctx *ctx, const void *args, struct sf_err *e
 /* ---- backward ---- */
 
 struct backward {
-    bf16 *dx;
+    bf16 *dx, *dz; /* either may be NULL */
     const bf16 *du, *x;
     const float *score;
     const int32_t *expert, *slot;
     sk_weights router;
-    int hidden;
+    int hidden, experts;
 };
 
 /* A thread block a row; du stays in registers between the sum over the row and its use. */
@@ -285,6 +290,11 @@ static __global__ void __launch_bounds__(SK_ROW_THREADS) route_backward(const ba
             sum += du[k][j] * x[j];
     }
     float dz = sk_block_sum(sum, scratch) * score * (1 - score);
+    for (int e = threadIdx.x; b.dz && e < b.experts; e += blockDim.x)
+        b.dz[(int64_t)blockIdx.x * b.experts + e] =
+            __float2bfloat16_rn(e == b.expert[blockIdx.x] ? dz : 0);
+    if (!b.dx)
+        return;
 #pragma unroll
     for (int k = 0; k < pieces; k++) {
         int i = (k * (int)blockDim.x + (int)threadIdx.x) * width;
@@ -304,13 +314,15 @@ int sk_route_backward_cuda(struct sk_ctx *ctx, const void *args, struct sf_err *
 {
     const sk_route_backward *a = static_cast<const sk_route_backward *>(args);
     backward b = {reinterpret_cast<bf16 *>(a->dx),
+                  reinterpret_cast<bf16 *>(a->dz),
                   reinterpret_cast<const bf16 *>(a->du),
                   reinterpret_cast<const bf16 *>(a->x),
                   a->score,
                   a->expert,
                   a->slot,
                   sk_weights_of(a->router),
-                  (int)a->hidden};
+                  (int)a->hidden,
+                  (int)a->experts};
     int code = sk_row_fits(a->hidden, "route_backward", err);
     if (code || a->rows < 1)
         return code;

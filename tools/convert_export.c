@@ -5,6 +5,7 @@
 
 #include "libformat/base/jobs.h"
 #include "libformat/container/container_check.h"
+#include "libformat/convert/base_copy.h"
 #include "libformat/convert/export.h"
 #include "libformat/hf/hf_config.h"
 #include "tools/tool.h"
@@ -71,7 +72,8 @@ static int open_adapter(struct sf_adapter_source **out, struct sf_arena *arena,
         code = sf_hf_config_parse(&spec, arena, config, bytes, err);
     if (code == SF_OK)
         code = sf_adapter_open(out, directory, &spec, err);
-    return code == SF_OK ? sf_adapter_check_usable(*out, directory, err) : code;
+    struct sf_adapter_base base = sf_base_in_container(map);
+    return code == SF_OK ? sf_adapter_check_usable(*out, directory, &base, err) : code;
 }
 
 static void print_caveat(const struct sf_adapter *adapter)

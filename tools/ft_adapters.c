@@ -7,6 +7,7 @@
 #include "libformat/adapter/adapter_vllm.h"
 #include "libformat/base/file.h"
 #include "libformat/base/json.h"
+#include "libformat/convert/base_copy.h"
 #include "tools/columns.h"
 #include "tools/ft_verbs.h"
 
@@ -138,11 +139,18 @@ static struct served by_vllm(struct adapters *a)
     return s;
 }
 
+/* Copies of the base's weights need the base. */
+static int check_usable(const struct adapters *a, struct sf_err *err)
+{
+    struct sf_adapter_base base = sf_base_in_container(a->model.map);
+    return sf_adapter_check_usable(a->source, a->options->adapter, a->spec ? &base : NULL, err);
+}
+
 static void servers(struct served out[SERVERS], struct adapters *a)
 {
     struct sf_err err = {0};
     out[0] = (struct served){"scout-ft, scout-convert merge", true, ""};
-    if (sf_adapter_check_usable(a->source, a->options->adapter, &err) != SF_OK) {
+    if (check_usable(a, &err) != SF_OK) {
         const char *why = sf_arena_strdup(&a->arena, err.message);
         out[0] = (struct served){out[0].by, false, why ? why : "?"};
     }
@@ -312,7 +320,7 @@ static int read_whole(struct sf_adapter *out, struct adapters *a, struct sf_err 
 {
     *out = *a->about;
     out->module = sf_arena_array(&a->arena, (uint64_t)out->modules + 1, sizeof *out->module);
-    int code = out->module ? sf_adapter_check_usable(a->source, a->options->adapter, err)
+    int code = out->module ? check_usable(a, err)
                            : sf_fail(err, SF_ENOMEM, "no memory for a list of modules");
     for (int64_t i = 0; i < out->modules && !code; i++)
         code = sf_adapter_load(&out->module[i], &a->arena, a->source, i, err);

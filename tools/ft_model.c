@@ -6,6 +6,7 @@
 #include "kernels/ops.h"
 #include "libformat/base/mem.h"
 #include "libformat/container/container_check.h"
+#include "libformat/convert/base_copy.h"
 #include "libformat/hf/hf_config.h"
 
 /* ---- the container ---- */
@@ -156,7 +157,8 @@ static int new_lora(struct ft_model *m, const struct ft_options *o, struct sf_er
 static int read_lora(struct ft_model *m, const char *directory, const struct ft_options *o,
                      bool training, struct sf_err *err)
 {
-    int code = sf_adapter_read(&m->adapter, &m->arena, directory, &m->spec, err);
+    struct sf_adapter_base base = sf_base_in_container(m->map);
+    int code = sf_adapter_read_on(&m->adapter, &m->arena, directory, &m->spec, &base, err);
     if (code)
         return code;
     m->prefix = m->adapter.prefix;

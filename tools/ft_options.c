@@ -141,11 +141,11 @@ static int list_options(struct tool_option out[MOST_OPTIONS], struct ft_options 
         {P | T, {"use-rslora", 0, TOOL_FLAG, &o->use_rslora, NULL, "scale alpha / sqrt(r)"}},
         {P | T,
          {"target-modules", 0, TOOL_LIST, &o->target_modules, "NAME",
-          "what is adapted; repeatable or with commas (all q k v o gate up down _proj, unless "
-          "parameters are targeted)"}},
+          "what is adapted; repeatable or with commas: also lm_head (all q k v o gate up down "
+          "_proj, unless parameters are targeted)"}},
         {P | T,
          {"target-parameters", 0, TOOL_LIST, &o->target_parameters, "NAME",
-          "routed experts that are adapted: experts.gate_up_proj, experts.down_proj"}},
+          "routed experts and router: experts.gate_up_proj, experts.down_proj, router.weight"}},
         {P | T,
          {"rank-pattern", 0, TOOL_LIST, &o->rank_pattern_text, "PATTERN=N",
           "rank of modules whose path ends so, a regular expression as PEFT's; repeatable"}},

@@ -23,11 +23,15 @@ static double layer_weights(const struct sf_model_spec *spec, int32_t layer)
     return sum;
 }
 
-static double adapter_weights(const struct sft_lora *lora)
+/* Three passes; the head's over the targets alone, as the head's own. */
+static double adapter_flops(const struct sft_lora *lora, double rows, double targets)
 {
     double sum = 0;
-    for (int64_t i = 0; lora && i < lora->modules; i++)
-        sum += (double)lora->module[i].rank * (double)(lora->module[i].in + lora->module[i].out);
+    for (int64_t i = 0; lora && i < lora->modules; i++) {
+        const struct sft_lora_module *m = &lora->module[i];
+        sum += 6 * (m->role.part == SF_PART_HEAD ? targets : rows) * (double)m->rank *
+               (double)(m->in + m->out);
+    }
     return sum;
 }
 
@@ -62,6 +66,7 @@ double sft_training_flops(const struct sf_model_spec *spec, const struct sft_lor
         sum += 4 * rows * layer_weights(spec, layer);
         sum += 12 * width * (spec->layer[layer].chunked ? cut : whole);
     }
-    sum += 4 * (double)targets(batch) * (double)spec->hidden * (double)spec->vocabulary;
-    return sum + 6 * rows * adapter_weights(lora);
+    double learnt = (double)targets(batch);
+    sum += 4 * learnt * (double)spec->hidden * (double)spec->vocabulary;
+    return sum + adapter_flops(lora, rows, learnt);
 }

@@ -6,7 +6,7 @@
  * `count` numbers each, modules in the same places in all, so that norm, clipping and AdamW run over
  * flat arrays. Gaps (tensors start on blocks of 256 numbers, as 8-bit moments go) hold zeros and
  * stay zero. For inference only the parameters are there. Modules are ordered by layer,
- * then part. The block is the back end's memory. `parameters` is host memory: the block itself on the
+ * then part, lm_head behind them all. The block is the back end's memory. `parameters` is host memory: the block itself on the
  * CPU, else a copy that sft_lora_push sends and sft_lora_pull fetches. A module has groups of equal shape, one for linear modules, one per expert for routed
  * experts, A [groups][rank, in], B [groups][out, rank].
  *
@@ -17,6 +17,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "kernels/adamw_8bit.h"
 #include "kernels/dropout.h"
 #include "kernels/ops.h"
 #include "libformat/adapter/adapter_file.h"
@@ -71,7 +72,7 @@ struct sft_lora {
 
 /* Lists the modules that `config` targets in `spec`; strings stay the caller's.
  * SF_EINVAL: a target, parameter or pattern that matches nothing (named), none at all, a rank that
- * is no number from 1 to 65536. SF_EUNSUPPORTED: the router or lm_head. */
+ * is no number from 1 to 65536. */
 int sft_lora_plan(struct sft_lora *out, struct sf_arena *arena, const struct sf_model_spec *spec,
                   const struct sft_lora_config *config, struct sf_err *err);
 /* Lists the modules of an adapter that was read, with its ranks and scales. */
@@ -79,8 +80,8 @@ int sft_lora_plan_adapter(struct sft_lora *out, struct sf_arena *arena,
                           const struct sf_model_spec *spec, const struct sf_adapter *adapter,
                           struct sf_err *err);
 /* Training drops numbers of A's inputs, by `key` (kernels/dropout.h); before anything is measured.
- * SF_EINVAL: no probability from 0 to below 1; SF_EUNSUPPORTED: with routed experts, whose LoRA PEFT
- * has no dropout for. */
+ * SF_EINVAL: no probability from 0 to below 1; SF_EUNSUPPORTED: with routed experts or the router, for
+ * whose LoRA PEFT has no dropout. */
 int sft_lora_drop(struct sft_lora *lora, double probability, uint64_t key, struct sf_err *err);
 /* LoRA+ (Hayou, Ghosh, Yu 2024): what b_rate stands for. */
 static inline double sft_lora_b_rate(const struct sft_lora *lora)
@@ -124,6 +125,16 @@ int sft_lora_load(struct sft_lora *lora, const struct sf_adapter *adapter, struc
 int sft_lora_export(struct sf_adapter *out, const struct sft_lora *lora, struct sf_arena *arena,
                     struct sf_err *err);
 
+/* Elements that `count` numbers take: a tensor starts on a block of 8-bit moments. */
+static inline int64_t sft_lora_aligned(int64_t count)
+{
+    return (count + SK_ADAMW_BLOCK - 1) / SK_ADAMW_BLOCK * SK_ADAMW_BLOCK;
+}
+/* Where `index` has a role. */
+static inline int64_t sft_lora_slot(struct sf_role role)
+{
+    return (int64_t)(role.layer + 1) * SF_PART_COUNT + role.part;
+}
 /* NULL when `lora` is NULL or has no module there. */
 const struct sft_lora_module *sft_lora_find(const struct sft_lora *lora, struct sf_role role);
 static inline int64_t sft_lora_a_count(const struct sft_lora_module *m)

@@ -74,9 +74,10 @@ static int32_t port(struct sft_pass *pass, uint64_t bytes, const char *name)
 static int32_t adapter(struct sft_pass *pass, int64_t element, int64_t count, const char *what,
                        enum sf_part part)
 {
+    char text[96];
     return sft_tape_adapter(pass->tape, (uint64_t)element * sizeof(float),
-                            (uint64_t)count * sizeof(float), "layers.%d.%s %s", pass->number,
-                            sf_part_name(part), what);
+                            (uint64_t)count * sizeof(float), "%s %s",
+                            layer_name(text, sizeof text, pass, sf_part_name(part)), what);
 }
 
 /* Experts' up shares A with gate and has the second half of each B: both add to that A's gradient. */
@@ -85,13 +86,10 @@ static void add_lora(struct sft_pass *pass, struct sft_linear *linear, enum sf_p
     const struct sft_lora_module *m = linear->lora;
     int64_t skipped = part == SF_PART_EXPERT_UP ? linear->out * m->rank : 0;
     int64_t a_count = sft_lora_a_count(m), b_count = sft_lora_b_count(m) - skipped;
-    char name[64];
-    snprintf(name, sizeof name, "%s.t", sf_part_name(part));
     linear->a_stride = m->rank * m->in;
     linear->b_stride = m->out * m->rank;
     linear->a = adapter(pass, m->a, a_count, "A", part);
     linear->b = adapter(pass, m->b + skipped, b_count, "B", part);
-    linear->t = sft_pass_activation(pass, SFT_SMALL, m->rank, name);
     if (!pass->backward)
         return;
     linear->da = adapter(pass, pass->lora->count + m->a, a_count, "dA", part);
@@ -104,8 +102,7 @@ static enum sf_part adapted_part(enum sf_part part)
     return part == SF_PART_EXPERT_UP ? SF_ADAPTER_GATE_UP : part;
 }
 
-/* Everything of a linear but its x: shapes from the model, LoRA if this role is adapted. */
-static void bind_linear(struct sft_pass *pass, struct sft_linear *linear, enum sf_part part)
+void sft_linear_bind(struct sft_pass *pass, struct sft_linear *linear, enum sf_part part)
 {
     struct sf_shape shape = sf_spec_shape(pass->spec, part);
     linear->out = shape.dim[0];
@@ -113,30 +110,28 @@ static void bind_linear(struct sft_pass *pass, struct sft_linear *linear, enum s
     linear->groups = sf_part_is_expert(part) ? pass->spec->experts : 1;
     if (!linear->y_stride)
         linear->y_stride = linear->out;
-    linear->weight = sft_pass_weight(pass, part);
-    linear->a = linear->b = linear->da = linear->db = linear->t = -1;
+    linear->weight = linear->t = -1;
+    linear->a = linear->b = linear->da = linear->db = -1;
     linear->lora =
         sft_lora_find(pass->lora, (struct sf_role){adapted_part(part), pass->number, -1});
     if (linear->lora)
         add_lora(pass, linear, part);
 }
 
-static const struct sk_dropout *dropout_of(const struct sft_pass *pass,
-                                           const struct sft_lora_module *m)
+const struct sk_dropout *sft_pass_dropout(const struct sft_pass *pass,
+                                          const struct sft_lora_module *m)
 {
     return m && pass->dropping ? &pass->lora->draw : NULL;
 }
 
-static uint32_t site_of(const struct sft_pass *pass, const struct sft_lora_module *m)
+uint32_t sft_pass_site(const struct sft_pass *pass, const struct sft_lora_module *m)
 {
     return m ? (uint32_t)(m - pass->lora->module) : 0;
 }
 
-void sft_linear_forward(struct sft_pass *pass, struct sft_linear *linear, enum sf_part part,
-                        struct sft_ref y, struct sft_ref x)
+static void emit_forward_of(struct sft_pass *pass, struct sft_linear *linear, enum sf_part part,
+                            struct sft_ref y, struct sft_ref x)
 {
-    linear->x = x;
-    bind_linear(pass, linear, part);
     const struct sft_lora_module *m = linear->lora;
     struct sk_linear_forward args = {.rows = pass->shape.rows,
                                      .in = linear->in,
@@ -147,10 +142,35 @@ void sft_linear_forward(struct sft_pass *pass, struct sft_linear *linear, enum s
                                      .a_stride = linear->a_stride,
                                      .b_stride = linear->b_stride,
                                      .scale = m ? (float)m->scale : 0,
-                                     .dropout = dropout_of(pass, m),
-                                     .site = site_of(pass, m)};
+                                     .dropout = sft_pass_dropout(pass, m),
+                                     .site = sft_pass_site(pass, m)};
+    char name[64];
+    snprintf(name, sizeof name, "%s.t", sf_part_name(part));
+    linear->x = x;
+    if (m)
+        linear->t = sft_pass_activation(pass, SFT_SMALL, m->rank, name);
     EMIT(pass, SK_LINEAR_FORWARD, args, y, AT(linear->t), x, AT(linear->weight), AT(linear->a),
          AT(linear->b), linear->offsets, linear->host_offsets);
+}
+
+void sft_linear_forward(struct sft_pass *pass, struct sft_linear *linear, enum sf_part part,
+                        struct sft_ref y, struct sft_ref x)
+{
+    sft_linear_bind(pass, linear, part);
+    linear->weight = sft_pass_weight(pass, part);
+    emit_forward_of(pass, linear, part, y, x);
+}
+
+int32_t sft_lora_forward(struct sft_pass *pass, struct sft_linear *linear, enum sf_part part,
+                         struct sft_ref x, const char *name)
+{
+    linear->offsets = linear->host_offsets = SFT_NONE;
+    sft_linear_bind(pass, linear, part);
+    if (!linear->lora)
+        return -1;
+    int32_t y = sft_pass_activation(pass, SFT_SMALL, linear->out, name);
+    emit_forward_of(pass, linear, part, AT(y), x);
+    return y;
 }
 
 void sft_linear_backward(struct sft_pass *pass, const struct sft_linear *linear, struct sft_ref dx,
@@ -167,8 +187,8 @@ void sft_linear_backward(struct sft_pass *pass, const struct sft_linear *linear,
                                       .b_stride = linear->b_stride,
                                       .scale = m ? (float)m->scale : 0,
                                       .accumulate_dx = accumulate,
-                                      .dropout = dropout_of(pass, m),
-                                      .site = site_of(pass, m)};
+                                      .dropout = sft_pass_dropout(pass, m),
+                                      .site = sft_pass_site(pass, m)};
     /* Without LoRA the forward's x is not needed: not naming it frees its memory. */
     EMIT(pass, SK_LINEAR_BACKWARD, args, dx, AT(linear->da), AT(linear->db), dy,
          m ? linear->x : SFT_NONE, AT(linear->t), AT(linear->weight), AT(linear->a), AT(linear->b),
@@ -254,6 +274,24 @@ static void set_layer(struct sft_pass *pass, int32_t number)
     pass->number = pass->tape->layer = number;
 }
 
+static void emit_loss(struct sft_pass *pass, const struct head *h)
+{
+    struct sft_linear w = {0};
+    sft_linear_bind(pass, &w, SF_PART_HEAD);
+    const struct sft_lora_module *m = w.lora;
+    struct sk_head_loss args = {.rows = pass->shape.rows,
+                                .hidden = pass->spec->hidden,
+                                .vocabulary = pass->spec->vocabulary,
+                                .rank = m ? m->rank : 0,
+                                .scale = m ? (float)m->scale : 0,
+                                .dropout = sft_pass_dropout(pass, m),
+                                .site = sft_pass_site(pass, m)};
+    const struct sft_ports *p = pass->ports;
+    EMIT(pass, SK_HEAD_LOSS, args, AT(h->dn), AT(p->logits), AT(w.da), AT(w.db), AT(p->token_loss),
+         AT(p->loss), AT(h->n), AT(sft_pass_weight(pass, SF_PART_HEAD)), AT(w.a), AT(w.b),
+         AT(p->targets), AT(p->host_targets), AT(p->gradient_scale));
+}
+
 static void emit_head(struct sft_pass *pass, struct head *h, int32_t xm, int32_t y)
 {
     int64_t hidden = pass->spec->hidden;
@@ -262,12 +300,7 @@ static void emit_head(struct sft_pass *pass, struct head *h, int32_t xm, int32_t
     h->norm = sft_pass_weight(pass, SF_PART_FINAL_NORM);
     sft_norm_forward(pass, h->n, h->x, h->rstd, xm, y, h->norm);
     h->dn = pass->backward ? sft_pass_activation(pass, SFT_GRADIENT, hidden, "d final_norm") : -1;
-    struct sk_head_loss args = {
-        .rows = pass->shape.rows, .hidden = hidden, .vocabulary = pass->spec->vocabulary};
-    const struct sft_ports *p = pass->ports;
-    EMIT(pass, SK_HEAD_LOSS, args, AT(h->dn), AT(p->logits), AT(p->token_loss), AT(p->loss),
-         AT(h->n), AT(sft_pass_weight(pass, SF_PART_HEAD)), AT(p->targets), AT(p->host_targets),
-         AT(p->gradient_scale));
+    emit_loss(pass, h);
 }
 
 static void emit_forward(struct sft_pass *pass, struct head *h)

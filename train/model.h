@@ -4,8 +4,8 @@
  * are buffers. It emits everything; what a mode or an adapter does not need, pruning leaves out
  * (plan/prune.h). The formulas are in the kernels' headers; in short
  *     x += attention(rmsnorm(x));  x += feed_forward(rmsnorm(x))     per layer
- * with the residual add fused into the norm that follows it. The router is frozen, but its score's
- * gradient flows into the hidden state. */
+ * with the residual add fused into the norm that follows it. The router's weight is frozen, but its
+ * score's gradient flows into the hidden state, and into the router's LoRA. */
 #ifndef SCOUT_TRAIN_MODEL_H
 #define SCOUT_TRAIN_MODEL_H
 

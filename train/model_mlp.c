@@ -87,9 +87,11 @@ static void route_forward(struct sft_pass *pass, struct sft_layer_pass *l)
     l->host_offsets = sft_tape_buffer(pass->tape, SFT_HOST, SFT_PORT, (uint64_t)(experts + 1) * 4,
                                       "router.%d.host_offsets", pass->number);
     pass->ports->host_offsets[pass->number] = l->host_offsets;
+    l->router_lora = sft_lora_forward(pass, &l->wr, SF_PART_ROUTER, AT(l->n2), "router.lora");
     struct sk_route_forward args = {.rows = rows, .hidden = hidden, .experts = experts};
     EMIT(pass, SK_ROUTE_FORWARD, args, AT(l->u), AT(l->logits), AT(l->score), AT(l->expert),
-         AT(l->slot), AT(l->offsets), AT(l->host_offsets), AT(l->n2), AT(l->router));
+         AT(l->slot), AT(l->offsets), AT(l->host_offsets), AT(l->n2), AT(l->router),
+         AT(l->router_lora));
 }
 
 void sft_feed_forward_emit_forward(struct sft_pass *pass, struct sft_layer_pass *l)
@@ -118,8 +120,13 @@ static void route_backward(struct sft_pass *pass, struct sft_layer_pass *l, int3
     mlp_backward(pass, &l->routed, du, d_routed);
     struct sk_route_backward args = {
         .rows = rows, .hidden = hidden, .experts = pass->spec->experts};
-    EMIT(pass, SK_ROUTE_BACKWARD, args, AT(dn), AT(du), AT(l->n2), AT(l->score), AT(l->expert),
-         AT(l->slot), AT(l->router));
+    bool adapted = l->router_lora >= 0;
+    int32_t dz =
+        adapted ? sft_pass_activation(pass, SFT_GRADIENT, args.experts, "d router.logits") : -1;
+    EMIT(pass, SK_ROUTE_BACKWARD, args, AT(dn), AT(dz), AT(du), AT(l->n2), AT(l->score),
+         AT(l->expert), AT(l->slot), AT(l->router));
+    if (adapted)
+        sft_linear_backward(pass, &l->wr, AT(dn), AT(dz), true);
 }
 
 int32_t sft_feed_forward_emit_backward(struct sft_pass *pass, struct sft_layer_pass *l)

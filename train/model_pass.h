@@ -11,10 +11,10 @@
 struct sft_linear {
     int64_t in, out, groups;
     const struct sft_lora_module *lora; /* NULL: frozen alone */
-    int32_t weight;
+    int32_t weight;                     /* -1: another op's, LoRA alone is here */
     int32_t a, b, da, db; /* in the adapter block; -1 without LoRA (da, db: when not training) */
     int64_t a_stride, b_stride; /* from group to group, in elements */
-    int32_t t;                  /* x A^T of the forward; -1 without LoRA */
+    int32_t t; /* x A^T of the forward; -1 without LoRA, or where no linear has it */
     struct sft_ref x, offsets, host_offsets;
     int64_t y_stride;
 };
@@ -38,6 +38,8 @@ struct sft_layer_pass {
     int32_t attention; /* what attention adds to x */
     int32_t xm;        /* residual stream in the middle */
     int32_t n2, rstd2, norm2;
+    struct sft_linear wr; /* the router's LoRA */
+    int32_t router_lora;  /* what it adds to the logits; -1: nothing */
     int32_t router, u, logits, score, expert, slot, offsets, host_offsets; /* layers with experts */
     struct sft_mlp routed, mlp; /* mlp: shared expert or dense */
     int32_t y;                  /* what the feed-forward adds to xm */
@@ -74,9 +76,19 @@ int32_t sft_pass_small(struct sft_pass *pass, int64_t count, const char *name);
 uint64_t sft_pass_activation_bytes(const struct sft_pass *pass, int64_t rows, int64_t cols);
 int32_t sft_pass_weight(struct sft_pass *pass, enum sf_part part);
 
+/* Everything of a linear but its weight, x and t: shapes from the model, LoRA if it is adapted. */
+void sft_linear_bind(struct sft_pass *pass, struct sft_linear *linear, enum sf_part part);
+/* A training pass's dropout of this module's input, and where it is counted; NULL module: none. */
+const struct sk_dropout *sft_pass_dropout(const struct sft_pass *pass,
+                                          const struct sft_lora_module *m);
+uint32_t sft_pass_site(const struct sft_pass *pass, const struct sft_lora_module *m);
 /* model.c: linears. y = linear(x); dx (SFT_NONE: nobody reads it), da, db from dy. */
 void sft_linear_forward(struct sft_pass *pass, struct sft_linear *linear, enum sf_part part,
                         struct sft_ref y, struct sft_ref x);
+/* The same of a linear whose frozen part another op has: y = what LoRA makes alone, in a buffer of
+ * its own that is returned; -1: it is not adapted. */
+int32_t sft_lora_forward(struct sft_pass *pass, struct sft_linear *linear, enum sf_part part,
+                         struct sft_ref x, const char *name);
 void sft_linear_backward(struct sft_pass *pass, const struct sft_linear *linear, struct sft_ref dx,
                          struct sft_ref dy, bool accumulate);
 /* sum = x + delta (delta -1: none, and sum is x), y = norm(sum). */

@@ -54,15 +54,15 @@ static enum coverage covers(const struct writer *w, enum sf_part part)
 /* ---- lists of names ---- */
 
 /* Adds `shortest` where all layers' are adapted, else the path of each that is. */
-static int write_names(struct writer *w, enum sf_part part, const char *shortest, const char *tail,
+static int write_names(struct writer *w, enum sf_part part, const char *shortest,
                        struct sf_err *err)
 {
     enum coverage coverage = covers(w, part);
     if (coverage == EVERYWHERE)
         sf_json_write_string(&w->json, NULL, shortest);
     for (int32_t layer = 0; coverage == SOMEWHERE && layer < layers_of(w); layer++) {
-        char *path = sf_adapter_path(w->arena, SF_ADAPTER_TEXT, (struct sf_role){part, layer, -1});
-        path = path ? sf_arena_printf(w->arena, "%s%s", path, tail) : NULL;
+        char *path =
+            sf_adapter_target(w->arena, SF_ADAPTER_TEXT, (struct sf_role){part, layer, -1});
         if (!path)
             return no_memory(err);
         if (find(w, part, layer))
@@ -73,7 +73,7 @@ static int write_names(struct writer *w, enum sf_part part, const char *shortest
 
 static bool is_module(enum sf_part part)
 {
-    return adapter_path_in_layer(part) && !adapter_is_parameter(part);
+    return adapter_path_in_layer(part) && !sf_adapter_is_parameter(part);
 }
 
 static int write_list(struct writer *w, struct sf_err *err)
@@ -82,32 +82,24 @@ static int write_list(struct writer *w, struct sf_err *err)
     sf_json_write_array(&w->json, "target_modules");
     for (int p = 0; p < SF_PART_COUNT && !code; p++)
         if (is_module((enum sf_part)p))
-            code =
-                write_names(w, (enum sf_part)p, sf_adapter_module_name((enum sf_part)p), "", err);
+            code = write_names(w, (enum sf_part)p, sf_adapter_module_name((enum sf_part)p), err);
     sf_json_write_end(&w->json, ']');
     return code;
-}
-
-/* What a parameter's path has behind the module's. */
-static const char *parameter_tail(enum sf_part part)
-{
-    return part == SF_PART_ROUTER ? ".weight" : "";
 }
 
 static int write_parameters(struct writer *w, struct sf_err *err)
 {
     int code = SF_OK, used = 0;
     for (int p = 0; p < SF_PART_COUNT; p++)
-        used += adapter_is_parameter((enum sf_part)p) && covers(w, (enum sf_part)p) != NOWHERE;
+        used += sf_adapter_is_parameter((enum sf_part)p) && covers(w, (enum sf_part)p) != NOWHERE;
     if (!used) {
         sf_json_write_null(&w->json, "target_parameters");
         return SF_OK;
     }
     sf_json_write_array(&w->json, "target_parameters");
     for (int p = 0; p < SF_PART_COUNT && !code; p++)
-        if (adapter_is_parameter((enum sf_part)p))
-            code = write_names(w, (enum sf_part)p, adapter_parameter_name((enum sf_part)p),
-                               parameter_tail((enum sf_part)p), err);
+        if (sf_adapter_is_parameter((enum sf_part)p))
+            code = write_names(w, (enum sf_part)p, adapter_parameter_name((enum sf_part)p), err);
     sf_json_write_end(&w->json, ']');
     return code;
 }
@@ -218,9 +210,9 @@ static int write_pattern_of(struct writer *w, enum sf_part part, bool alpha, dou
                             struct sf_err *err)
 {
     double value;
-    const char *tail = parameter_tail(part);
     if (agrees(&value, w, part, alpha)) {
-        char *key = sf_arena_printf(w->arena, "%s%s", sf_adapter_module_name(part), tail);
+        char *key = sf_arena_printf(w->arena, "%s%s", sf_adapter_module_name(part),
+                                    adapter_parameter_tail(part));
         if (!key)
             return no_memory(err);
         if (value != otherwise)
@@ -231,8 +223,7 @@ static int write_pattern_of(struct writer *w, enum sf_part part, bool alpha, dou
         const struct sf_adapter_module *m = &w->adapter->module[i];
         if (m->role.part != part || value_of(m, alpha) == otherwise)
             continue;
-        char *path = sf_adapter_path(w->arena, SF_ADAPTER_TEXT, m->role);
-        path = path ? sf_arena_printf(w->arena, "%s%s", path, tail) : NULL;
+        char *path = sf_adapter_target(w->arena, SF_ADAPTER_TEXT, m->role);
         if (!path)
             return no_memory(err);
         write_number(&w->json, path, value_of(m, alpha));
@@ -258,7 +249,7 @@ static int write_patterns(struct writer *w, bool alpha, struct sf_err *err)
 static double dropout_of(const struct writer *w)
 {
     for (int64_t i = 0; i < w->adapter->modules; i++)
-        if (adapter_is_parameter(w->adapter->module[i].role.part))
+        if (sf_adapter_is_parameter(w->adapter->module[i].role.part))
             return 0;
     return w->adapter->dropout;
 }

@@ -33,22 +33,31 @@ const struct sf_adapter_module *sf_adapter_find(const struct sf_adapter *adapter
     return NULL;
 }
 
-int sf_adapter_check_usable(const struct sf_adapter_source *source, const char *directory,
-                            struct sf_err *err)
+int sf_adapter_check_copies(const struct sf_adapter_source *source,
+                            const struct sf_adapter_base *base, struct sf_err *err)
 {
-    const struct sf_adapter_copy *copy = sf_adapter_copy_at(source, 0);
+    const struct sf_adapter_copy *copy;
+    int code = SF_OK;
+    for (int64_t i = 0; !code && (copy = sf_adapter_copy_at(source, i)) != NULL; i++)
+        code = base ? base->check(base->context, copy, err)
+                    : sf_fail(err, SF_EUNSUPPORTED,
+                              "%s: PEFT put a copy of the base's weight into the file, which may "
+                              "not be ours; who has the base (--model, \"scout-convert merge\") "
+                              "compares them",
+                              copy->key);
+    return code;
+}
+
+int sf_adapter_check_usable(const struct sf_adapter_source *source, const char *directory,
+                            const struct sf_adapter_base *base, struct sf_err *err)
+{
     if (sf_adapter_about(source)->for_vllm)
         return sf_fail(err, SF_EUNSUPPORTED,
                        "%s: its q and k rows are in vLLM's order; use the adapter that it was made "
                        "of",
                        directory);
-    if (copy)
-        return sf_fail(
-            err, SF_EUNSUPPORTED,
-            "%s: %s: PEFT put a copy of the base's weight into the file, which may not be "
-            "ours; \"scout-convert merge\" compares it with the base",
-            directory, copy->key);
-    return SF_OK;
+    int code = sf_adapter_check_copies(source, base, err);
+    return code ? sf_err_prefix(err, "%s", directory) : SF_OK;
 }
 
 static int load_all(struct sf_adapter *out, struct sf_arena *arena,
@@ -65,17 +74,24 @@ static int load_all(struct sf_adapter *out, struct sf_arena *arena,
     return code;
 }
 
-int sf_adapter_read(struct sf_adapter *out, struct sf_arena *arena, const char *directory,
-                    const struct sf_model_spec *spec, struct sf_err *err)
+int sf_adapter_read_on(struct sf_adapter *out, struct sf_arena *arena, const char *directory,
+                       const struct sf_model_spec *spec, const struct sf_adapter_base *base,
+                       struct sf_err *err)
 {
     struct sf_adapter_source *source;
     *out = (struct sf_adapter){0};
     int code = sf_adapter_open(&source, directory, spec, err);
     if (code)
         return code;
-    code = sf_adapter_check_usable(source, directory, err);
+    code = sf_adapter_check_usable(source, directory, base, err);
     if (!code)
         code = load_all(out, arena, source, err);
     sf_adapter_close(source);
     return code;
+}
+
+int sf_adapter_read(struct sf_adapter *out, struct sf_arena *arena, const char *directory,
+                    const struct sf_model_spec *spec, struct sf_err *err)
+{
+    return sf_adapter_read_on(out, arena, directory, spec, NULL, err);
 }

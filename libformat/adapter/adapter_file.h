@@ -72,6 +72,12 @@ int sf_adapter_tensor(struct sf_adapter_tensor *out, struct sf_arena *arena,
 /* "model.layers.0.self_attn.q_proj", "model.layers.0.feed_forward.experts.gate_up_proj": what PEFT
  * matches targets and patterns with; "language_model." before it for the multimodal class. */
 char *sf_adapter_path(struct sf_arena *arena, enum sf_adapter_prefix prefix, struct sf_role role);
+/* PEFT adapts it as a parameter (target_parameters), not as a linear module: routed experts, and
+ * the router, whose module gives two results where a linear one gives one. */
+bool sf_adapter_is_parameter(enum sf_part part);
+/* What a name among target_modules, or among target_parameters, has to end: the path, and behind the
+ * router's ".weight". */
+char *sf_adapter_target(struct sf_arena *arena, enum sf_adapter_prefix prefix, struct sf_role role);
 /* "q_proj", "shared_expert.gate_proj", "experts.gate_up_proj", "router", "lm_head": the last names
  * of the path; NULL if the part is not one that PEFT can adapt. */
 const char *sf_adapter_module_name(enum sf_part part);
@@ -89,6 +95,17 @@ const struct sf_adapter_module *sf_adapter_find(const struct sf_adapter *adapter
  * adapter_source.h reads one module at a time, and without a spec. */
 int sf_adapter_read(struct sf_adapter *out, struct sf_arena *arena, const char *directory,
                     const struct sf_model_spec *spec, struct sf_err *err);
+/* Who has the base says whether a copy of one of its weights, as PEFT leaves them beside an adapter of
+ * lm_head (adapter_source.h), is that (convert/base_copy.h). */
+struct sf_adapter_copy;
+struct sf_adapter_base {
+    int (*check)(const void *context, const struct sf_adapter_copy *copy, struct sf_err *err);
+    const void *context;
+};
+/* The same; an adapter whose copies are `base`'s is read as well, without them. */
+int sf_adapter_read_on(struct sf_adapter *out, struct sf_arena *arena, const char *directory,
+                       const struct sf_model_spec *spec, const struct sf_adapter_base *base,
+                       struct sf_err *err);
 /* Writes both files, each by temporary name, fsync, rename; creates the directory. An older adapter
  * there loses its config first if that differs: no reader ever meets a mixture. target_modules
  * matches the adapter's modules and nothing else in a model of `spec`: a list of names for the text

@@ -59,9 +59,14 @@ const char *adapter_parameter_name(enum sf_part part)
     return row < 0 ? NULL : table[row].parameter;
 }
 
-bool adapter_is_parameter(enum sf_part part)
+bool sf_adapter_is_parameter(enum sf_part part)
 {
     return adapter_parameter_name(part) != NULL;
+}
+
+const char *adapter_parameter_tail(enum sf_part part)
+{
+    return part == SF_PART_ROUTER ? ".weight" : "";
 }
 
 char *sf_adapter_path(struct sf_arena *arena, enum sf_adapter_prefix prefix, struct sf_role role)
@@ -70,6 +75,12 @@ char *sf_adapter_path(struct sf_arena *arena, enum sf_adapter_prefix prefix, str
     if (role.layer < 0)
         return sf_arena_printf(arena, "%s%s", prefixes[prefix], path);
     return sf_arena_printf(arena, "%s%s%d.%s", prefixes[prefix], layers, (int)role.layer, path);
+}
+
+char *sf_adapter_target(struct sf_arena *arena, enum sf_adapter_prefix prefix, struct sf_role role)
+{
+    char *path = sf_adapter_path(arena, prefix, role);
+    return path ? sf_arena_printf(arena, "%s%s", path, adapter_parameter_tail(role.part)) : NULL;
 }
 
 char *adapter_experts_key(struct sf_arena *arena, enum sf_adapter_prefix prefix, int32_t layer,

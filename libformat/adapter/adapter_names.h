@@ -9,11 +9,10 @@
 /* "self_attn.q_proj", "feed_forward.experts.gate_up_proj": the path inside its layer, or of what is
  * outside the layers; NULL if PEFT cannot adapt the part in a way that we know. */
 const char *adapter_path_in_layer(enum sf_part part);
-/* PEFT adapts it as a parameter (target_parameters), not as a linear module: routed experts, and
- * the router, whose module gives two results where a linear one gives one. */
-bool adapter_is_parameter(enum sf_part part);
 /* The parameter's last names, as target_parameters lists them; NULL for modules. */
 const char *adapter_parameter_name(enum sf_part part);
+/* What a parameter's path has behind its module's: ".weight" for the router, else "". */
+const char *adapter_parameter_tail(enum sf_part part);
 
 /* The key of one of the experts' parameters: they are wrapped one in the other, gate_up_proj inside
  * (nested) where both are, and no wrapper's key names its parameter. */

@@ -16,9 +16,6 @@ struct sf_adapter_source;
  * layout); its layers end with the last that is adapted. Files that are for vLLM alone open too. */
 int sf_adapter_open(struct sf_adapter_source **out, const char *directory,
                     const struct sf_model_spec *spec, struct sf_err *err);
-/* SF_EUNSUPPORTED for what only vLLM, or somebody with the base at hand (see copies), can use. */
-int sf_adapter_check_usable(const struct sf_adapter_source *source, const char *directory,
-                            struct sf_err *err);
 void sf_adapter_close(struct sf_adapter_source *source); /* NULL is welcome */
 
 /* By layer, then part; a and b are NULL. Lives as long as the source. */
@@ -43,5 +40,12 @@ struct sf_adapter_copy {
 };
 const struct sf_adapter_copy *sf_adapter_copy_at(const struct sf_adapter_source *source,
                                                  int64_t index);
+/* Every copy against the base. */
+int sf_adapter_check_copies(const struct sf_adapter_source *source,
+                            const struct sf_adapter_base *base, struct sf_err *err);
+/* SF_EUNSUPPORTED for what only vLLM can use, and for copies: of another weight than the base's, or
+ * where there is no base (NULL) to look at. */
+int sf_adapter_check_usable(const struct sf_adapter_source *source, const char *directory,
+                            const struct sf_adapter_base *base, struct sf_err *err);
 
 #endif

@@ -3,8 +3,8 @@
 #include <string.h>
 
 #include "libformat/codec/halves.h"
+#include "libformat/convert/base_copy.h"
 #include "libformat/convert/delta.h"
-#include "libformat/convert/entry_decode.h"
 #include "libformat/convert/names.h"
 
 struct builder {
@@ -95,40 +95,6 @@ static int check_found(const struct builder *b, struct sf_err *err)
     return SF_OK;
 }
 
-/* A copy of the base's weight in the adapter's file must be that: else the adapter belongs to another
- * base, or a whole weight was trained. */
-static int check_copy(const struct sf_hf_index *index, const struct sf_adapter_copy *copy,
-                      struct sf_err *err)
-{
-    enum { AT_ONCE = 4096 };
-    float x[AT_ONCE], y[AT_ONCE];
-    int64_t count = 0, n;
-    const struct sf_tensor *own = NULL;
-    for (int64_t i = 0; i < sf_hf_index_count(index) && !own; i++) {
-        struct sf_name name = sf_name_parse(sf_hf_index_at(index, i, NULL)->name);
-        if (name.kind == SF_NAME_WEIGHT && name.part == copy->part)
-            own = &sf_hf_index_at(index, i, NULL)->tensor;
-    }
-    bool same = own && sf_shape_equal(&own->shape, &copy->tensor->shape) &&
-                sf_shape_count(&count, &own->shape);
-    for (int64_t first = 0; same && first < count; first += n) {
-        n = count - first < AT_ONCE ? count - first : AT_ONCE;
-        const char *a = own->data, *b = copy->tensor->data;
-        int code =
-            sf_floats_read(x, a + first * (int64_t)sf_dtype_bytes(own->dtype), own->dtype, n, err);
-        if (!code)
-            code = sf_floats_read(y, b + first * (int64_t)sf_dtype_bytes(copy->tensor->dtype),
-                                  copy->tensor->dtype, n, err);
-        if (code)
-            return sf_err_prefix(err, "%s", copy->key);
-        same = memcmp(x, y, (size_t)n * sizeof *x) == 0;
-    }
-    return same ? SF_OK
-                : sf_fail(err, SF_EUNSUPPORTED,
-                          "%s: the adapter's file holds a whole weight that is not the base's",
-                          copy->key);
-}
-
 int sf_merge_check_base(const struct sf_hf_index *index, struct sf_err *err)
 {
     for (int64_t i = 0; i < sf_hf_index_count(index); i++) {
@@ -147,7 +113,6 @@ int sf_merge_plan_build(struct sf_merge_plan *out, struct sf_arena *arena,
                         const struct sf_hf_index *index, const struct sf_adapter_source *adapter,
                         struct sf_err *err)
 {
-    const struct sf_adapter_copy *copy;
     struct builder b = {.adapter = sf_adapter_about(adapter)};
     *out = (struct sf_merge_plan){.shards = sf_hf_index_shard_count(index)};
     b.found = sf_arena_array(arena, (uint64_t)b.adapter->modules + 1, sizeof *b.found);
@@ -167,7 +132,6 @@ int sf_merge_plan_build(struct sf_merge_plan *out, struct sf_arena *arena,
     }
     if (!code)
         code = check_found(&b, err);
-    for (int64_t i = 0; !code && (copy = sf_adapter_copy_at(adapter, i)) != NULL; i++)
-        code = check_copy(index, copy, err);
-    return code;
+    struct sf_adapter_base base = sf_base_in_checkpoint(index);
+    return code ? code : sf_adapter_check_copies(adapter, &base, err);
 }

@@ -122,6 +122,26 @@ runs train $small --data ids.jsonl --init-adapter e --output-dir f --num-train-e
 has f/adapter_config.json '"r": 4'
 has out '^done after 2 steps, 12 tokens'
 
+# ---- router and head: trained, run, continued; with and without what was made again ----
+outer="--target-modules lm_head,q_proj --target-parameters router.weight,experts.down_proj --lora-r 4 --rank-pattern router.weight=2"
+runs train $small --data train.txt --output-dir g --max-steps 3 --learning-rate 1e-2 $outer --recompute none
+runs train $small --data train.txt --output-dir g2 --max-steps 3 --learning-rate 1e-2 $outer --recompute full
+cmp -s g/adapter_model.safetensors g2/adapter_model.safetensors || fail "router and head: --recompute full gives another adapter"
+same "target parameters" "$("$json_get" g/adapter_config.json "target_parameters[0]")" feed_forward.router.weight
+runs adapters g --json --model m.scout
+same "modules that were not trained" "$("$json_get" out untrained)" 0
+same "modules" "$("$json_get" out modules)" 13
+runs eval --model m.scout --data held-out.txt --max-seq-length 32
+before=$(grep -o 'held-out loss [0-9.]*' out)
+runs eval --model m.scout --data held-out.txt --max-seq-length 32 --adapter g
+[ "$(grep -o 'held-out loss [0-9.]*' out)" != "$before" ] || fail "router and head: the adapter changes nothing"
+runs generate --model m.scout --adapter g --prompt Call --max-new-tokens 3 --temperature 0 --device cpu
+runs train $small --data train.txt --init-adapter g --output-dir g3 --max-steps 1
+refused 1 "the router is a parameter to PEFT: --target-parameters router.weight" \
+    train $small --data train.txt --output-dir h --target-modules router
+refused 1 "LoRA dropout 0.1: router is adapted, and PEFT has no dropout for parameters" \
+    train $small --data train.txt --output-dir h --target-parameters router.weight --lora-dropout 0.1
+
 # ---- interruption: the step is finished, the adapter saved, exit status 0 ----
 for signal in INT TERM; do
     "$ft" train $small --data train.txt --output-dir "stop-$signal" --max-steps 100000 >out 2>err &

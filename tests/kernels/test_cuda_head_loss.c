@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "kernels/gemm_cpu.h"
 #include "kernels/head_loss.h"
 
 /* float32 sums over hidden, then over the vocabulary. */
@@ -24,10 +25,13 @@ static const struct shape {
     {300, 128, 202048, SK_FORMAT_BF16, 1, 1}, {140, 256, 70008, SK_FORMAT_NF4_NESTED, 2, 1}};
 enum { SHAPES = sizeof shapes / sizeof shapes[0] };
 
-static const struct cuda_op head_loss = {SK_HEAD_LOSS, "afffamfhfw", sk_head_loss_cuda,
+static const struct cuda_op head_loss = {SK_HEAD_LOSS, "afffffamfffhfw", sk_head_loss_cuda,
                                          sk_head_loss_measure_cuda};
-enum { DX, LOGITS, TOKEN_LOSS, LOSS };
-enum { WANT_DX = 1, WANT_LOGITS = 2, HOST_TARGETS = 4 };
+enum { DX, LOGITS, DA, DB, TOKEN_LOSS, LOSS };
+enum { WANT_DX = 1, WANT_LOGITS = 2, HOST_TARGETS = 4, LORA = 8, WANT_GRADIENTS = 16, DROPS = 32 };
+enum { RANK = 6, SITE = 4 };
+/* Its factors, 0 and 2, lose nothing in bfloat16. */
+static const struct sk_dropout dropout = {.probability = 0.5f, .key = 5, .number = 8};
 
 static struct sk_head_loss make_case(struct kit *kit, int which, int flags)
 {
@@ -54,6 +58,17 @@ static struct sk_head_loss make_case(struct kit *kit, int which, int flags)
                              .hidden = s->hidden,
                              .vocabulary = s->vocabulary};
     *a.loss = NAN;
+    if (flags & LORA) {
+        int64_t na = RANK * s->hidden, nb = s->vocabulary * RANK;
+        a.a = kit_in(kit, na, 0.2f);
+        a.b = kit_in(kit, nb, 0.2f);
+        a.da = flags & WANT_GRADIENTS ? kit_inout(kit, na, 0.1f) : NULL;
+        a.db = flags & WANT_GRADIENTS ? kit_inout(kit, nb, 0.1f) : NULL;
+        a.rank = RANK;
+        a.scale = 1.5f;
+        a.dropout = flags & DROPS ? &dropout : NULL;
+        a.site = SITE;
+    }
     return a;
 }
 
@@ -86,6 +101,106 @@ static void check_sums(const struct sk_head_loss *a, const struct cuda_results *
     ck_assert_msg(fabs(loss - truth) <= float32_bar * truth, "loss %.12g, want %.12g", loss, truth);
 }
 
+/* ---- LoRA: what CUDA rounds on the way, in plain products ---- */
+
+static float *floats(struct kit *kit, int64_t n)
+{
+    return kit_in(kit, n, 0);
+}
+
+static float *rounded(struct kit *kit, const float *x, int64_t n, float scale)
+{
+    float *out = floats(kit, n);
+    for (int64_t i = 0; i < n; i++)
+        out[i] = scale * x[i];
+    cuda_round(out, n);
+    return out;
+}
+
+struct emulation {
+    const struct sk_head_loss *a;
+    float *w, *la, *lb; /* the head, A and B, rounded */
+    float *factor;      /* [rows, hidden] */
+    float *x, *t, *z;   /* x through the factors; z turns into d logits */
+};
+
+static void emulate_forward(struct emulation *e, struct kit *kit)
+{
+    const struct sk_head_loss *a = e->a;
+    int64_t n = a->rows * a->hidden, h = a->hidden, v = a->vocabulary;
+    double *dense = kit_dense(kit, a->head);
+    e->w = floats(kit, v * h);
+    for (int64_t i = 0; i < v * h; i++)
+        e->w[i] = (float)dense[i];
+    cuda_round(e->w, v * h);
+    e->la = rounded(kit, a->a, RANK * h, 1);
+    e->lb = rounded(kit, a->b, v * RANK, 1);
+    e->factor = floats(kit, n);
+    e->x = floats(kit, n);
+    for (int64_t i = 0; i < n; i++) {
+        float factor[4] = {1, 1, 1, 1};
+        if (a->dropout)
+            sk_dropout_factors(factor, dropout, SITE, (uint64_t)i / 4);
+        e->factor[i] = factor[i % 4];
+        e->x[i] = e->factor[i] * a->x[i];
+    }
+    e->t = floats(kit, a->rows * RANK);
+    sk_gemm_nt(e->t, RANK, e->x, h, e->la, h, a->rows, RANK, h, 1, 0);
+    cuda_round(e->t, a->rows * RANK);
+    e->z = floats(kit, a->rows * v);
+    sk_gemm_nt(e->z, v, a->x, h, e->w, h, a->rows, v, h, 1, 0);
+    sk_gemm_nt(e->z, v, e->t, RANK, e->lb, RANK, a->rows, v, RANK, a->scale, 1);
+}
+
+/* z becomes softmax - onehot, rounded; 0 where there is no target. */
+static void emulate_softmax(struct emulation *e, float *token_loss)
+{
+    for (int64_t r = 0; r < e->a->rows; r++) {
+        float *z = e->z + r * e->a->vocabulary;
+        int32_t target = e->a->targets[r];
+        double sum = 0, wanted = target < 0 ? 0 : (double)z[target];
+        for (int64_t i = 0; i < e->a->vocabulary; i++)
+            sum += exp((double)z[i]);
+        token_loss[r] = target < 0 ? 0 : (float)(log(sum) - wanted);
+        for (int64_t i = 0; i < e->a->vocabulary; i++)
+            z[i] = target < 0 ? 0 : (float)(exp((double)z[i]) / sum - (i == target));
+    }
+    cuda_round(e->z, e->a->rows * e->a->vocabulary);
+}
+
+static void emulate_backward(const struct emulation *e, struct kit *kit, float *dx, float *da,
+                             float *db)
+{
+    const struct sk_head_loss *a = e->a;
+    int64_t h = a->hidden, v = a->vocabulary, small = a->rows * RANK;
+    float scale = *a->gradient_scale, *u = floats(kit, small), *part = floats(kit, a->rows * h);
+    sk_gemm_nn(u, RANK, e->z, v, e->lb, RANK, a->rows, RANK, v, a->scale, 0);
+    if (da) {
+        memcpy(da, a->da, (size_t)(RANK * h) * sizeof *da);
+        memcpy(db, a->db, (size_t)(v * RANK) * sizeof *db);
+        sk_gemm_tn(da, h, rounded(kit, u, small, scale), RANK, e->x, h, RANK, h, a->rows, 1, 1);
+        sk_gemm_tn(db, RANK, e->z, v, rounded(kit, e->t, small, scale), RANK, v, RANK, a->rows,
+                   a->scale, 1);
+    }
+    if (!dx)
+        return;
+    sk_gemm_nn(dx, h, e->z, v, e->w, h, a->rows, h, v, scale, 0);
+    sk_gemm_nn(part, h, da ? rounded(kit, u, small, 1) : u, RANK, e->la, h, a->rows, h, RANK, scale,
+               0);
+    for (int64_t i = 0; da && i < a->rows * h; i++)
+        dx[i] += e->factor[i] * part[i];
+}
+
+static void emulate(struct cuda_results *out, struct kit *kit, const struct sk_head_loss *a)
+{
+    struct emulation e = {.a = a};
+    emulate_forward(&e, kit);
+    if (a->logits)
+        memcpy(out->of[LOGITS], e.z, (size_t)(a->rows * a->vocabulary) * sizeof *e.z);
+    emulate_softmax(&e, out->of[TOKEN_LOSS]);
+    emulate_backward(&e, kit, out->of[DX], out->of[DA], out->of[DB]);
+}
+
 static void check(int which, int flags)
 {
     struct kit kit;
@@ -100,6 +215,8 @@ static void check(int which, int flags)
     if (s->format == SK_FORMAT_F32 || s->format == SK_FORMAT_F16)
         e.head = cuda_round_matrices(&kit, a.head, 1);
     cuda_run_cpu(&emulated, &kit, &head_loss, &e);
+    if (flags & LORA)
+        emulate(&emulated, &kit, &a);
     assert_ok(cuda_run_gpu(&got, &kit, &head_loss, &a, &err), err);
     if (a.dx)
         compare("dx", s, got.of[DX], truth.of[DX], emulated.of[DX], a.rows * a.hidden, true);
@@ -108,7 +225,17 @@ static void check(int which, int flags)
                 a.rows * a.vocabulary, false);
     compare("token_loss", s, got.of[TOKEN_LOSS], truth.of[TOKEN_LOSS], emulated.of[TOKEN_LOSS],
             a.rows, false);
-    bool exact = e.head == a.head;
+    if (a.da) {
+        compare("da", s, got.of[DA], truth.of[DA], emulated.of[DA], RANK * a.hidden, false);
+        compare("db", s, got.of[DB], truth.of[DB], emulated.of[DB], a.vocabulary * RANK, false);
+    }
+    if (flags & LORA) { /* its loss is not the CPU's, whose t was not rounded */
+        double sum = 0;
+        for (int64_t r = 0; r < a.rows; r++)
+            sum += (double)((float *)emulated.of[TOKEN_LOSS])[r];
+        *(double *)emulated.of[LOSS] = sum;
+    }
+    bool exact = e.head == a.head && !(flags & LORA);
     check_sums(&a, &got, exact ? *(double *)truth.of[LOSS] : *(double *)emulated.of[LOSS]);
     kit_end(&kit);
 }
@@ -121,6 +248,11 @@ START_TEST(loss_and_gradient_meet_the_cpu)
     if (shapes[_i].rows * shapes[_i].vocabulary < 10000000) {
         check(_i, WANT_DX | WANT_LOGITS | HOST_TARGETS);
         check(_i, WANT_LOGITS);
+        check(_i, LORA | WANT_DX | WANT_GRADIENTS | HOST_TARGETS);
+        check(_i, LORA | WANT_DX | WANT_GRADIENTS | DROPS | HOST_TARGETS);
+        check(_i, LORA | WANT_DX | WANT_GRADIENTS | DROPS);
+        check(_i, LORA | WANT_GRADIENTS | HOST_TARGETS);
+        check(_i, LORA | WANT_LOGITS);
     }
 }
 END_TEST

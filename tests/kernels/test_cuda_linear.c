@@ -99,21 +99,23 @@ static void compare(const char *what, const struct made *m, float *const of[3], 
 
 /* Its factors, 0 and 2, lose nothing in bfloat16. */
 static const struct sk_dropout dropout = {.probability = 0.5f, .key = 3, .number = 9};
-enum { SITE = 2 };
+enum { SITE = 2, FIRST_ROW = 3 };
+enum { LORA = 1, WANT_DX = 2, ADD_DX = 4, GROUPED = 8, DROPS = 16, ALONE = 32 };
 
-static void check_forward(int which, bool lora, bool grouped, bool drops)
+static void check_forward(int which, int flags)
 {
     struct kit kit;
     struct made m;
     struct sf_err err = {0};
     struct cuda_results got, truth, emulated;
+    bool lora = flags & LORA, grouped = flags & GROUPED;
     kit_begin(&kit, 4300 + (uint64_t)which);
     make_case(&kit, &m, which, lora);
     const struct shape *s = m.s;
     struct sk_linear_forward a = {.y = kit_out(&kit, s->rows * m.y_stride),
                                   .t = lora ? kit_out(&kit, s->rows * s->rank) : NULL,
                                   .x = kit_in(&kit, s->rows * s->in, 1),
-                                  .w = m.w,
+                                  .w = flags & ALONE ? NULL : m.w,
                                   .a = m.a,
                                   .b = m.b,
                                   .offsets = grouped ? m.offsets : NULL,
@@ -127,12 +129,13 @@ static void check_forward(int which, bool lora, bool grouped, bool drops)
                                   .a_stride = m.a_stride,
                                   .b_stride = m.b_stride,
                                   .scale = 0.75f,
-                                  .dropout = drops ? &dropout : NULL,
-                                  .site = SITE};
+                                  .dropout = flags & DROPS ? &dropout : NULL,
+                                  .site = SITE,
+                                  .first_row = FIRST_ROW};
     cuda_round_activations(&kit, &forward, &a);
     cuda_run_cpu(&truth, &kit, &forward, &a);
     struct sk_linear_forward e = a;
-    e.w = m.rounded_w;
+    e.w = a.w ? m.rounded_w : NULL;
     e.a = m.rounded_a;
     e.b = m.rounded_b;
     cuda_run_cpu(&emulated, &kit, &forward, &e);
@@ -147,20 +150,21 @@ static void check_forward(int which, bool lora, bool grouped, bool drops)
 
 START_TEST(forward_meets_the_cpu)
 {
-    check_forward(_i, true, true, false);
+    check_forward(_i, LORA | GROUPED);
     if (shapes[_i].groups == 1)
-        check_forward(_i, true, false, true);
+        check_forward(_i, LORA | DROPS);
     if (is_large(_i))
         return;
-    check_forward(_i, false, true, false);
-    if (shapes[_i].groups == 1)
-        check_forward(_i, true, false, false);
+    check_forward(_i, GROUPED);
+    check_forward(_i, LORA | ALONE | GROUPED);
+    if (shapes[_i].groups == 1) {
+        check_forward(_i, LORA);
+        check_forward(_i, LORA | ALONE | DROPS);
+    }
 }
 END_TEST
 
 /* ---- backward ---- */
-
-enum { LORA = 1, WANT_DX = 2, ADD_DX = 4, GROUPED = 8, DROPS = 16 };
 
 /* da again, by way of u = scale * dy B rounded to bfloat16, which is what CUDA sums from. */
 static void emulate_da(struct kit *kit, const struct made *m, const struct sk_linear_backward *a,
@@ -169,8 +173,9 @@ static void emulate_da(struct kit *kit, const struct made *m, const struct sk_li
     const struct shape *s = m->s;
     float *u = kit_in(kit, s->rows * s->rank, 0), *x = kit_in(kit, s->rows * s->in, 0), factor[4];
     for (int64_t i = 0; i < s->rows * s->in; i++) {
-        sk_dropout_factors(factor, dropout, SITE, (uint64_t)i / 4);
-        x[i] = (a->dropout ? factor[i % 4] : 1) * a->x[i];
+        int64_t counted = FIRST_ROW * s->in + i;
+        sk_dropout_factors(factor, dropout, SITE, (uint64_t)counted / 4);
+        x[i] = (a->dropout ? factor[counted % 4] : 1) * a->x[i];
     }
     memcpy(da, a->da, (size_t)(s->groups * m->a_stride) * sizeof *da);
     for (int64_t g = 0; g < s->groups; g++) {
@@ -208,7 +213,7 @@ static struct sk_linear_backward make_backward(struct kit *kit, const struct mad
                                    .dy = kit_in(kit, s->rows * m->y_stride, 1),
                                    .x = lora ? kit_in(kit, s->rows * s->in, 1) : NULL,
                                    .t = lora ? kit_in(kit, s->rows * s->rank, 2) : NULL,
-                                   .w = m->w,
+                                   .w = flags & ALONE ? NULL : m->w,
                                    .a = m->a,
                                    .b = m->b,
                                    .offsets = grouped ? m->offsets : NULL,
@@ -224,7 +229,8 @@ static struct sk_linear_backward make_backward(struct kit *kit, const struct mad
                                    .scale = 0.75f,
                                    .accumulate_dx = flags & ADD_DX,
                                    .dropout = flags & DROPS ? &dropout : NULL,
-                                   .site = SITE};
+                                   .site = SITE,
+                                   .first_row = FIRST_ROW};
     if (flags & WANT_DX)
         a.dx = flags & ADD_DX ? kit_inout(kit, s->rows * s->in, 3) : kit_out(kit, s->rows * s->in);
     return a;
@@ -243,7 +249,7 @@ static void check_backward(int which, int flags)
     cuda_round_activations(&kit, &backward, &a);
     cuda_run_cpu(&truth, &kit, &backward, &a);
     struct sk_linear_backward e = a;
-    e.w = m.rounded_w;
+    e.w = a.w ? m.rounded_w : NULL;
     e.a = m.rounded_a;
     e.b = m.rounded_b;
     cuda_run_cpu(&emulated, &kit, &backward, &e);
@@ -271,12 +277,15 @@ START_TEST(backward_meets_the_cpu)
     check_backward(_i, LORA | GROUPED);
     check_backward(_i, WANT_DX | GROUPED);
     check_backward(_i, WANT_DX | ADD_DX | GROUPED);
+    check_backward(_i, LORA | ALONE | WANT_DX | ADD_DX | GROUPED);
+    check_backward(_i, LORA | ALONE | WANT_DX | GROUPED);
     if (shapes[_i].groups > 1)
         return;
     check_backward(_i, LORA | WANT_DX);
     check_backward(_i, LORA | WANT_DX | DROPS);
     check_backward(_i, LORA | WANT_DX | ADD_DX | DROPS);
     check_backward(_i, LORA | DROPS);
+    check_backward(_i, LORA | ALONE | WANT_DX | ADD_DX | DROPS);
 }
 END_TEST
 

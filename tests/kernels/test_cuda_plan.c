@@ -42,6 +42,11 @@ static void compare_shape(int64_t rows, int64_t hidden, int64_t width, int64_t e
     compare(SK_ATTENTION_BACKWARD, &back);
     compare(SK_ROUTE_FORWARD, &route);
     compare(SK_HEAD_LOSS, &loss);
+    loss.rank = 9;
+    compare(SK_HEAD_LOSS, &loss);
+    struct sk_dropout dropout = {.probability = 0.5f};
+    loss.dropout = &dropout;
+    compare(SK_HEAD_LOSS, &loss);
     compare(SK_GRAD_NORM, &norm);
 }
 

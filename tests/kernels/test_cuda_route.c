@@ -20,9 +20,9 @@ static const struct shape {
               {70000, 8, 16, SK_FORMAT_BF16},  {128, 64, 33, SK_FORMAT_BF16}};
 enum { SHAPES = sizeof shapes / sizeof shapes[0] };
 
-static const struct cuda_op route_forward = {SK_ROUTE_FORWARD, "afffffhamw", sk_route_forward_cuda,
+static const struct cuda_op route_forward = {SK_ROUTE_FORWARD, "afffffhamaw", sk_route_forward_cuda,
                                              sk_route_forward_measure_cuda};
-static const struct cuda_op route_backward = {SK_ROUTE_BACKWARD, "aaafffm", sk_route_backward_cuda,
+static const struct cuda_op route_backward = {SK_ROUTE_BACKWARD, "aaaafffm", sk_route_backward_cuda,
                                               NULL};
 static const struct cuda_op combine_forward = {SK_COMBINE_FORWARD, "aaaf", sk_combine_forward_cuda,
                                                NULL};
@@ -115,15 +115,16 @@ static void assert_same_choice(const struct sk_route_forward *a, const struct cu
     }
 }
 
-START_TEST(forward_meets_the_cpu)
+static void check_forward(int which, bool lora)
 {
-    const struct shape *s = &shapes[_i];
+    const struct shape *s = &shapes[which];
     struct kit kit;
     struct sf_err err = {0};
     struct cuda_results got, truth;
     char label[96];
-    kit_begin(&kit, 7000 + (uint64_t)_i);
+    kit_begin(&kit, 7000 + (uint64_t)which);
     struct sk_route_forward a = make_forward(&kit, s), e;
+    a.lora = lora ? kit_in(&kit, s->rows * s->experts, 0.5f) : NULL;
     cuda_round_activations(&kit, &route_forward, &a);
     e = a; /* products take bfloat16 alone */
     e.router = cuda_round_matrices(&kit, a.router, 1);
@@ -139,6 +140,12 @@ START_TEST(forward_meets_the_cpu)
     ck_assert(
         memcmp(a.host_offsets, got.of[OFFSETS], (size_t)(a.experts + 1) * sizeof *a.offsets) == 0);
     kit_end(&kit);
+}
+
+START_TEST(forward_meets_the_cpu)
+{
+    check_forward(_i, false);
+    check_forward(_i, true);
 }
 END_TEST
 
@@ -198,21 +205,33 @@ static void make_choice(struct kit *kit, int32_t *expert, int32_t *slot, int64_t
     }
 }
 
-START_TEST(backward_meets_the_cpu)
+enum { WANT_DX = 1, WANT_DZ = 2 };
+
+static void compare_rounded(const char *label, struct kit *kit, const float *got,
+                            const float *truth, int64_t n)
 {
-    const struct shape *s = &shapes[_i];
-    int64_t n = s->rows * s->hidden;
+    float *rounded = kit_in(kit, n, 0);
+    memcpy(rounded, truth, (size_t)n * sizeof *rounded);
+    cuda_round(rounded, n);
+    cuda_compare(label, got, truth, rounded, n, 0);
+}
+
+static void check_backward(int which, int flags)
+{
+    const struct shape *s = &shapes[which];
+    int64_t n = s->rows * s->hidden, nz = s->rows * s->experts;
     struct kit kit;
     struct sf_err err = {0};
     struct cuda_results got, truth;
     char label[96];
-    kit_begin(&kit, 7300 + (uint64_t)_i);
+    kit_begin(&kit, 7300 + (uint64_t)which);
     float *score = kit_in(&kit, s->rows, 0);
     int32_t *expert = kit_ints(&kit, s->rows), *slot = kit_ints(&kit, s->rows);
     make_choice(&kit, expert, slot, s->rows, s->experts);
     for (int64_t r = 0; r < s->rows; r++)
         score[r] = (float)scout_random_uniform(&kit.random);
-    struct sk_route_backward a = {.dx = kit_inout(&kit, n, 1),
+    struct sk_route_backward a = {.dx = flags & WANT_DX ? kit_inout(&kit, n, 1) : NULL,
+                                  .dz = flags & WANT_DZ ? kit_out(&kit, nz) : NULL,
                                   .du = kit_in(&kit, n, 1),
                                   .x = kit_in(&kit, n, 0.3f),
                                   .score = score,
@@ -224,13 +243,21 @@ START_TEST(backward_meets_the_cpu)
                                   .experts = s->experts};
     cuda_round_activations(&kit, &route_backward, &a);
     cuda_run_cpu(&truth, &kit, &route_backward, &a);
-    float *rounded = kit_in(&kit, n, 0);
-    memcpy(rounded, truth.of[0], (size_t)n * sizeof *rounded);
-    cuda_round(rounded, n);
     assert_ok(cuda_run_gpu(&got, &kit, &route_backward, &a, &err), err);
     name_case(label, "dx", s);
-    cuda_compare(label, got.of[0], truth.of[0], rounded, n, 0);
+    if (a.dx)
+        compare_rounded(label, &kit, got.of[0], truth.of[0], n);
+    name_case(label, "dz", s);
+    if (a.dz)
+        compare_rounded(label, &kit, got.of[1], truth.of[1], nz);
     kit_end(&kit);
+}
+
+START_TEST(backward_meets_the_cpu)
+{
+    check_backward(_i, WANT_DX);
+    check_backward(_i, WANT_DX | WANT_DZ);
+    check_backward(_i, WANT_DZ);
 }
 END_TEST
 

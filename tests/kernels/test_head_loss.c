@@ -22,13 +22,33 @@ struct wide {
     const int32_t *targets;
     double scale;
     double *x, *w, *z, *token_loss, *dx;
+    double lora_scale;
+    double *a, *b, *da, *db; /* a NULL: no LoRA */
+    double *factor;          /* [rows, hidden] of a dropout; else ones */
 };
+
+enum { RANK = 5, SITE = 9 };
+static const struct sk_dropout dropout = {.probability = 0.3f, .key = 78, .number = 6};
+
+/* t[k] = <factors * x, row k of A>. */
+static void lora_inner(double t[RANK], const struct wide *l, int64_t r)
+{
+    for (int k = 0; k < RANK; k++) {
+        t[k] = 0;
+        for (int64_t j = 0; j < l->s.hidden; j++)
+            t[k] += l->factor[r * l->s.hidden + j] * l->x[r * l->s.hidden + j] *
+                    l->a[k * l->s.hidden + j];
+    }
+}
 
 static double row_loss(struct wide *l, int64_t r)
 {
-    double *z = l->z + r * l->s.vocabulary, largest = -INFINITY, sum = 0;
+    double *z = l->z + r * l->s.vocabulary, largest = -INFINITY, sum = 0, t[RANK];
+    if (l->a)
+        lora_inner(t, l, r);
     for (int64_t i = 0; i < l->s.vocabulary; i++) {
         z[i] = kit_dot(l->x + r * l->s.hidden, l->w + i * l->s.hidden, l->s.hidden);
+        z[i] += l->a ? l->lora_scale * kit_dot(t, l->b + i * RANK, RANK) : 0;
         largest = fmax(largest, z[i]);
     }
     for (int64_t i = 0; i < l->s.vocabulary; i++)
@@ -45,9 +65,30 @@ static double slope_loss(void *ctx)
     return l->scale * loss;
 }
 
-/* Uses p = exp(z - z[target] - loss), another way to the softmax than the op's. */
-static void backward_formula(struct wide *l)
+/* What LoRA adds for one row, whose d logits are given. */
+static void lora_backward(struct wide *l, int64_t r, const double *dz)
 {
+    double t[RANK], u[RANK] = {0};
+    lora_inner(t, l, r);
+    for (int64_t i = 0; i < l->s.vocabulary; i++) {
+        for (int k = 0; k < RANK; k++) {
+            u[k] += l->lora_scale * dz[i] * l->b[i * RANK + k];
+            l->db[i * RANK + k] += l->lora_scale * dz[i] * t[k];
+        }
+    }
+    for (int k = 0; k < RANK; k++) {
+        for (int64_t j = 0; j < l->s.hidden; j++) {
+            int64_t at = r * l->s.hidden + j;
+            l->da[k * l->s.hidden + j] += u[k] * l->factor[at] * l->x[at];
+            l->dx[at] += u[k] * l->factor[at] * l->a[k * l->s.hidden + j];
+        }
+    }
+}
+
+/* Uses p = exp(z - z[target] - loss), another way to the softmax than the op's. */
+static void backward_formula(struct kit *kit, struct wide *l)
+{
+    double *row = kit_zeros(kit, l->s.vocabulary);
     for (int64_t r = 0; r < l->s.rows; r++) {
         const double *z = l->z + r * l->s.vocabulary;
         double *dx = l->dx + r * l->s.hidden;
@@ -55,10 +96,12 @@ static void backward_formula(struct wide *l)
             continue;
         for (int64_t i = 0; i < l->s.vocabulary; i++) {
             double p = exp(z[i] - z[l->targets[r]] - l->token_loss[r]);
-            double dz = l->scale * (p - (i == l->targets[r]));
+            double dz = row[i] = l->scale * (p - (i == l->targets[r]));
             for (int64_t j = 0; j < l->s.hidden; j++)
                 dx[j] += dz * l->w[i * l->s.hidden + j];
         }
+        if (l->a)
+            lora_backward(l, r, row);
     }
 }
 
@@ -92,7 +135,45 @@ static void make_case(struct kit *kit, struct wide *l, struct sk_head_loss *a, i
                        .dx = kit_zeros(kit, s->rows * s->hidden)};
 }
 
-enum { WANT_DX = 1, WANT_LOGITS = 2 };
+enum { WANT_DX = 1, WANT_LOGITS = 2, LORA = 4, WANT_GRADIENTS = 8, DROPS = 16 };
+
+static void add_lora(struct kit *kit, struct wide *l, struct sk_head_loss *a, int flags)
+{
+    int64_t na = RANK * a->hidden, nb = a->vocabulary * RANK, nx = a->rows * a->hidden;
+    a->rank = RANK;
+    a->scale = 1.5f;
+    a->a = kit_in(kit, na, 0.3f);
+    a->b = kit_in(kit, nb, 0.3f);
+    a->da = flags & WANT_GRADIENTS ? kit_inout(kit, na, 0.1f) : NULL;
+    a->db = flags & WANT_GRADIENTS ? kit_inout(kit, nb, 0.1f) : NULL;
+    a->dropout = flags & DROPS ? &dropout : NULL;
+    a->site = SITE;
+    l->lora_scale = (double)a->scale;
+    l->a = kit_wide(kit, a->a, na);
+    l->b = kit_wide(kit, a->b, nb);
+    l->da = kit_zeros(kit, na);
+    l->db = kit_zeros(kit, nb);
+    l->factor = kit_zeros(kit, nx);
+    for (int64_t i = 0; i < nx; i++) {
+        float factor[4] = {1, 1, 1, 1};
+        if (flags & DROPS)
+            sk_dropout_factors(factor, dropout, SITE, (uint64_t)i / 4);
+        l->factor[i] = (double)factor[i % 4];
+    }
+}
+
+/* da, db: what was there before. */
+static void check_gradients(const struct wide *l, const struct sk_head_loss *a, double *da,
+                            double *db)
+{
+    int64_t na = RANK * a->hidden, nb = a->vocabulary * RANK;
+    for (int64_t i = 0; i < na; i++)
+        da[i] += l->da[i];
+    for (int64_t i = 0; i < nb; i++)
+        db[i] += l->db[i];
+    kit_close("da", a->da, da, na, 2e-6);
+    kit_close("db", a->db, db, nb, 2e-6);
+}
 
 static void check(int which, int flags)
 {
@@ -104,12 +185,22 @@ static void check(int which, int flags)
     int64_t nx = a.rows * a.hidden, nz = a.rows * a.vocabulary;
     a.dx = flags & WANT_DX ? kit_out(&kit, nx) : NULL;
     a.logits = flags & WANT_LOGITS ? kit_out(&kit, nz) : NULL;
+    if (flags & LORA)
+        add_lora(&kit, &l, &a, flags);
     *a.loss = NAN;
     double loss = slope_loss(&l) / l.scale, sum = 0;
-    backward_formula(&l);
-    if (flags == WANT_DX)
+    backward_formula(&kit, &l);
+    if (flags == WANT_DX || (flags & DROPS && a.dx))
         kit_slope(&kit, "dx", slope_loss, &l, l.x, l.dx, nx, 20);
+    if (flags & DROPS) {
+        kit_slope(&kit, "da", slope_loss, &l, l.a, l.da, RANK * a.hidden, 20);
+        kit_slope(&kit, "db", slope_loss, &l, l.b, l.db, a.vocabulary * RANK, 20);
+    }
+    double *da = a.da ? kit_wide(&kit, a.da, RANK * a.hidden) : NULL;
+    double *db = a.db ? kit_wide(&kit, a.db, a.vocabulary * RANK) : NULL;
     kit_run(&kit, SK_HEAD_LOSS, &a);
+    if (a.da)
+        check_gradients(&l, &a, da, db);
     kit_close("token_loss", a.token_loss, l.token_loss, a.rows, 1e-6);
     ck_assert_msg(fabs(*a.loss - loss) <= 1e-6 * loss, "loss %.12g, want %.12g", *a.loss, loss);
     for (int64_t r = 0; r < a.rows; r++) {
@@ -130,6 +221,11 @@ START_TEST(loss_and_gradient_meet_the_formula)
     check(_i, WANT_DX | WANT_LOGITS);
     check(_i, WANT_LOGITS);
     check(_i, 0);
+    check(_i, LORA | WANT_DX | WANT_GRADIENTS);
+    check(_i, LORA | WANT_DX | WANT_GRADIENTS | DROPS);
+    check(_i, LORA | WANT_GRADIENTS | WANT_LOGITS);
+    check(_i, LORA | WANT_LOGITS);
+    check(_i, LORA);
 }
 END_TEST
 

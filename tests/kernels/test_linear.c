@@ -139,14 +139,15 @@ static void make_case(struct kit *kit, struct wide *l, struct given *v, int whic
 
 /* What every draw decides, written out. */
 static const struct sk_dropout dropout = {.probability = 0.3f, .key = 77, .number = 5};
-enum { SITE = 11 };
+enum { SITE = 11, FIRST_ROW = 5 };
 
 static void fill_factors(struct wide *l)
 {
     float factor[4];
     for (int64_t i = 0; i < l->s.rows * l->s.in; i++) {
-        sk_dropout_factors(factor, dropout, SITE, (uint64_t)i / 4);
-        l->factor[i] = (double)factor[i % 4];
+        int64_t counted = FIRST_ROW * l->s.in + i;
+        sk_dropout_factors(factor, dropout, SITE, (uint64_t)counted / 4);
+        l->factor[i] = (double)factor[counted % 4];
     }
 }
 
@@ -162,21 +163,32 @@ static void assert_gaps_untouched(float *y, const struct wide *l)
     }
 }
 
-static void check_forward(int which, bool lora, bool offsets, bool drops)
+enum { LORA = 1, WANT_DX = 2, ADD_DX = 4, OFFSETS = 8, DROPS = 16, ALONE = 32 };
+
+/* Without W: as with one of zeros. */
+static const struct sk_matrix *take_weights(struct wide *l, const struct given *v, int flags)
+{
+    for (int64_t g = 0; flags & ALONE && g < l->s.groups; g++)
+        memset(l->w[g], 0, (size_t)(l->s.out * l->s.in) * sizeof *l->w[g]);
+    return flags & ALONE ? NULL : v->w;
+}
+
+static void check_forward(int which, int flags)
 {
     struct kit kit;
     struct wide l;
     struct given v;
+    bool lora = flags & LORA;
     kit_begin(&kit, 300 + (uint64_t)which);
     make_case(&kit, &l, &v, which, lora);
     const struct shape *s = &l.s;
     struct sk_linear_forward a = {.y = kit_out(&kit, s->rows * l.y_stride),
                                   .t = lora ? kit_out(&kit, s->rows * s->rank) : NULL,
                                   .x = v.x,
-                                  .w = v.w,
+                                  .w = take_weights(&l, &v, flags),
                                   .a = v.a,
                                   .b = v.b,
-                                  .offsets = offsets ? l.offsets : NULL,
+                                  .offsets = flags & OFFSETS ? l.offsets : NULL,
                                   .rows = s->rows,
                                   .in = s->in,
                                   .out = s->out,
@@ -186,9 +198,10 @@ static void check_forward(int which, bool lora, bool offsets, bool drops)
                                   .a_stride = l.a_stride,
                                   .b_stride = l.b_stride,
                                   .scale = (float)l.scale,
-                                  .dropout = drops ? &dropout : NULL,
-                                  .site = SITE};
-    if (drops)
+                                  .dropout = flags & DROPS ? &dropout : NULL,
+                                  .site = SITE,
+                                  .first_row = FIRST_ROW};
+    if (flags & DROPS)
         fill_factors(&l);
     forward_formula(&l);
     kit_run(&kit, SK_LINEAR_FORWARD, &a);
@@ -201,16 +214,16 @@ static void check_forward(int which, bool lora, bool offsets, bool drops)
 
 START_TEST(forward_meets_the_formula)
 {
-    check_forward(_i, true, true, false);
-    check_forward(_i, false, true, false);
+    check_forward(_i, LORA | OFFSETS);
+    check_forward(_i, OFFSETS);
+    check_forward(_i, LORA | ALONE | OFFSETS);
     if (shapes[_i].groups > 1)
         return;
-    check_forward(_i, true, false, false);
-    check_forward(_i, true, false, true);
+    check_forward(_i, LORA);
+    check_forward(_i, LORA | DROPS);
+    check_forward(_i, LORA | ALONE | DROPS);
 }
 END_TEST
-
-enum { LORA = 1, WANT_DX = 2, ADD_DX = 4, OFFSETS = 8, DROPS = 16 };
 
 static void check_backward(int which, int flags)
 {
@@ -223,6 +236,7 @@ static void check_backward(int which, int flags)
     const struct shape *s = &l.s;
     int64_t nx = s->rows * s->in, na = s->groups * l.a_stride, nb = s->groups * l.b_stride;
     double *gx = kit_zeros(&kit, nx), *ga = kit_zeros(&kit, na), *gb = kit_zeros(&kit, nb);
+    const struct sk_matrix *w = take_weights(&l, &v, flags);
     if (flags & DROPS)
         fill_factors(&l);
     slope_loss(&l); /* fills t */
@@ -242,7 +256,7 @@ static void check_backward(int which, int flags)
                                    .dy = v.dy,
                                    .x = v.x,
                                    .t = t,
-                                   .w = v.w,
+                                   .w = w,
                                    .a = v.a,
                                    .b = v.b,
                                    .offsets = flags & OFFSETS ? l.offsets : NULL,
@@ -257,7 +271,8 @@ static void check_backward(int which, int flags)
                                    .scale = (float)l.scale,
                                    .accumulate_dx = flags & ADD_DX,
                                    .dropout = flags & DROPS ? &dropout : NULL,
-                                   .site = SITE};
+                                   .site = SITE,
+                                   .first_row = FIRST_ROW};
     if (flags & WANT_DX)
         a.dx = flags & ADD_DX ? kit_inout(&kit, nx, 3) : kit_out(&kit, nx);
     for (int64_t i = 0; flags & ADD_DX && i < nx; i++)
@@ -282,12 +297,16 @@ START_TEST(backward_meets_the_formula)
     check_backward(_i, LORA | WANT_DX | ADD_DX | OFFSETS);
     check_backward(_i, LORA | OFFSETS);
     check_backward(_i, WANT_DX | OFFSETS);
+    check_backward(_i, LORA | ALONE | WANT_DX | ADD_DX | OFFSETS);
     if (shapes[_i].groups > 1)
         return;
     check_backward(_i, LORA | WANT_DX);
     check_backward(_i, LORA | WANT_DX | DROPS);
     check_backward(_i, LORA | WANT_DX | ADD_DX | DROPS);
     check_backward(_i, LORA | DROPS);
+    check_backward(_i, LORA | ALONE | WANT_DX);
+    check_backward(_i, LORA | ALONE | WANT_DX | DROPS);
+    check_backward(_i, LORA | ALONE | WANT_DX | ADD_DX | DROPS);
 }
 END_TEST
 

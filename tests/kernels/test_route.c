@@ -50,12 +50,14 @@ static struct sk_route_forward make_forward(struct kit *kit, int64_t rows, int64
                                      .experts = experts};
 }
 
-START_TEST(forward_meets_the_formula)
+static void check_forward(int which, bool lora)
 {
-    int64_t rows = cases[_i].rows, hidden = cases[_i].hidden, experts = cases[_i].experts;
+    int64_t rows = cases[which].rows, hidden = cases[which].hidden;
+    int64_t experts = cases[which].experts;
     struct kit kit;
-    kit_begin(&kit, 1000 + (uint64_t)_i);
-    struct sk_route_forward a = make_forward(&kit, rows, hidden, experts, cases[_i].format);
+    kit_begin(&kit, 1000 + (uint64_t)which);
+    struct sk_route_forward a = make_forward(&kit, rows, hidden, experts, cases[which].format);
+    a.lora = lora ? kit_in(&kit, rows * experts, 1) : NULL;
     double *x = kit_wide(&kit, a.x, rows * hidden), *w = kit_dense(&kit, a.router);
     double *z = kit_zeros(&kit, rows * experts), *score = kit_zeros(&kit, rows);
     double *u = kit_zeros(&kit, rows * hidden);
@@ -65,6 +67,7 @@ START_TEST(forward_meets_the_formula)
         int64_t best = 0;
         for (int64_t e = 0; e < experts; e++) {
             z[r * experts + e] = kit_dot(x + r * hidden, w + e * hidden, hidden);
+            z[r * experts + e] += lora ? (double)a.lora[r * experts + e] : 0;
             best = z[r * experts + e] > z[r * experts + best] ? e : best;
         }
         ck_assert_int_eq(a.expert[r], best);
@@ -76,6 +79,12 @@ START_TEST(forward_meets_the_formula)
     kit_close("score", a.score, score, rows, 3e-7);
     kit_close("u", a.u, u, rows * hidden, 3e-7);
     kit_end(&kit);
+}
+
+START_TEST(forward_meets_the_formula)
+{
+    check_forward(_i, false);
+    check_forward(_i, true);
 }
 END_TEST
 
@@ -117,10 +126,17 @@ START_TEST(nan_is_named)
 END_TEST
 
 struct wide {
-    int64_t rows, hidden;
+    int64_t rows, hidden, experts;
     const int32_t *expert, *slot;
-    double *x, *w, *du;
+    double *x, *w, *du, *lora; /* lora: [rows, experts], what is added to the logits */
 };
+
+static double score_of(const struct wide *l, int64_t r)
+{
+    int32_t e = l->expert[r];
+    return sigmoid(kit_dot(l->x + r * l->hidden, l->w + e * l->hidden, l->hidden) +
+                   l->lora[r * l->experts + e]);
+}
 
 /* <du, u(x)> with the choice of experts held: it has no slope. */
 static double slope_loss(void *ctx)
@@ -129,20 +145,20 @@ static double slope_loss(void *ctx)
     double loss = 0;
     for (int64_t r = 0; r < l->rows; r++) {
         const double *x = l->x + r * l->hidden;
-        double score = sigmoid(kit_dot(x, l->w + l->expert[r] * l->hidden, l->hidden));
-        loss += score * kit_dot(l->du + l->slot[r] * l->hidden, x, l->hidden);
+        loss += score_of(l, r) * kit_dot(l->du + l->slot[r] * l->hidden, x, l->hidden);
     }
     return loss;
 }
 
-static void backward_formula(double *dx, float *score, const struct wide *l)
+static void backward_formula(double *dx, double *dlogits, float *score, const struct wide *l)
 {
     for (int64_t r = 0; r < l->rows; r++) {
         const double *x = l->x + r * l->hidden, *w = l->w + l->expert[r] * l->hidden;
         const double *du = l->du + l->slot[r] * l->hidden;
-        double s = sigmoid(kit_dot(x, w, l->hidden));
+        double s = score_of(l, r);
         double dz = kit_dot(du, x, l->hidden) * s * (1 - s);
         score[r] = (float)s;
+        dlogits[r * l->experts + l->expert[r]] = dz;
         for (int64_t i = 0; i < l->hidden; i++)
             dx[r * l->hidden + i] += s * du[i] + dz * w[i];
     }
@@ -160,40 +176,57 @@ static void make_choice(struct kit *kit, int32_t *expert, int32_t *slot, int64_t
     }
 }
 
-START_TEST(backward_meets_the_formula)
+enum { WANT_DX = 1, WANT_DZ = 2 };
+
+static void check_backward(int which, int flags)
 {
-    int64_t rows = cases[_i].rows, hidden = cases[_i].hidden, n = rows * hidden;
+    int64_t rows = cases[which].rows, hidden = cases[which].hidden, n = rows * hidden;
+    int64_t experts = cases[which].experts;
     struct kit kit;
-    kit_begin(&kit, 1100 + (uint64_t)_i);
+    kit_begin(&kit, 1100 + (uint64_t)which);
     float *score = kit_in(&kit, rows, 0);
     int32_t *expert = kit_ints(&kit, rows), *slot = kit_ints(&kit, rows);
-    make_choice(&kit, expert, slot, rows, cases[_i].experts);
-    struct sk_route_backward a = {
-        .dx = kit_inout(&kit, n, 1),
-        .du = kit_in(&kit, n, 1),
-        .x = kit_in(&kit, n, 0.3f),
-        .score = score,
-        .expert = expert,
-        .slot = slot,
-        .router = kit_matrices(&kit, cases[_i].format, 1, cases[_i].experts, hidden),
-        .rows = rows,
-        .hidden = hidden,
-        .experts = cases[_i].experts};
+    make_choice(&kit, expert, slot, rows, experts);
+    struct sk_route_backward a = {.dx = flags & WANT_DX ? kit_inout(&kit, n, 1) : NULL,
+                                  .dz = flags & WANT_DZ ? kit_out(&kit, rows * experts) : NULL,
+                                  .du = kit_in(&kit, n, 1),
+                                  .x = kit_in(&kit, n, 0.3f),
+                                  .score = score,
+                                  .expert = expert,
+                                  .slot = slot,
+                                  .router =
+                                      kit_matrices(&kit, cases[which].format, 1, experts, hidden),
+                                  .rows = rows,
+                                  .hidden = hidden,
+                                  .experts = experts};
     struct wide l = {rows,
                      hidden,
+                     experts,
                      expert,
                      slot,
                      kit_wide(&kit, a.x, n),
                      kit_dense(&kit, a.router),
-                     kit_wide(&kit, a.du, n)};
-    double *dx = kit_zeros(&kit, n);
-    backward_formula(dx, score, &l);
+                     kit_wide(&kit, a.du, n),
+                     kit_wide(&kit, kit_in(&kit, rows * experts, 1), rows * experts)};
+    double *dx = kit_zeros(&kit, n), *dz = kit_zeros(&kit, rows * experts);
+    backward_formula(dx, dz, score, &l);
     kit_slope(&kit, "dx", slope_loss, &l, l.x, dx, n, 40);
-    for (int64_t i = 0; i < n; i++)
+    kit_slope(&kit, "dz", slope_loss, &l, l.lora, dz, rows * experts, 40);
+    for (int64_t i = 0; a.dx && i < n; i++)
         dx[i] += (double)a.dx[i];
     kit_run(&kit, SK_ROUTE_BACKWARD, &a);
-    kit_close("dx", a.dx, dx, n, 1e-6);
+    if (a.dx)
+        kit_close("dx", a.dx, dx, n, 1e-6);
+    if (a.dz)
+        kit_close("dz", a.dz, dz, rows * experts, 1e-6);
     kit_end(&kit);
+}
+
+START_TEST(backward_meets_the_formula)
+{
+    check_backward(_i, WANT_DX);
+    check_backward(_i, WANT_DX | WANT_DZ);
+    check_backward(_i, WANT_DZ);
 }
 END_TEST
 

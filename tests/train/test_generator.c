@@ -71,7 +71,7 @@ START_TEST(logits_are_those_of_the_whole_text)
 {
     struct tiny t;
     struct whole w;
-    tiny_open_experts(&t, 2);
+    tiny_open_all(&t, 2);
     struct sft_lora *lora = _i % 2 ? NULL : &t.lora;
     read_whole(&w, &t, lora);
     struct sft_generator *g = open_generator(&t, lora, rows_at_once[_i]);

@@ -141,15 +141,35 @@ START_TEST(moments_of_8_bits_take_a_quarter)
 }
 END_TEST
 
-START_TEST(router_and_head_are_refused_by_name)
+START_TEST(the_head_is_a_module_and_the_router_a_parameter)
 {
     struct sf_err err = {0};
-    static const char *const router[] = {"q_proj", "feed_forward.router"};
     static const char *const head[] = {"lm_head", "q_proj"};
-    assert_fails(plan(router, 2, 2, &err), SF_EUNSUPPORTED,
-                 "target module 'feed_forward.router' can be read and merged", err);
-    assert_fails(plan(head, 2, 2, &err), SF_EUNSUPPORTED,
-                 "target module 'lm_head' can be read and merged", err);
+    assert_ok(plan(head, 2, 2, &err), err);
+    ck_assert_int_eq(lora.modules, 4 + 1);
+    const struct sft_lora_module *m = &lora.module[4]; /* behind those of layers */
+    ck_assert_int_eq(m->role.part, SF_PART_HEAD);
+    ck_assert_int_eq(m->out, spec.vocabulary);
+    ck_assert_int_eq(m->in, spec.hidden);
+    ck_assert_ptr_eq(sft_lora_find(&lora, (struct sf_role){SF_PART_HEAD, -1, -1}), m);
+
+    static const char *const router[] = {"router.weight"};
+    static const struct sf_adapter_pattern rank = {"0.feed_forward.router.weight", 3};
+    struct sft_lora_config config = {.parameter = router,
+                                     .parameters = 1,
+                                     .rank = 2,
+                                     .alpha = 4,
+                                     .rank_pattern = &rank,
+                                     .rank_patterns = 1};
+    assert_ok(sft_lora_plan(&lora, &arena, &spec, &config, &err), err);
+    ck_assert_int_eq(lora.modules, 2); /* layers 0 and 1 have experts */
+    ck_assert_int_eq(lora.module[0].groups, 1);
+    ck_assert_int_eq(lora.module[0].out, spec.experts);
+    ck_assert_int_eq(lora.module[0].rank, 3);
+    ck_assert_int_eq(lora.module[1].rank, 2);
+    assert_fails(sft_lora_drop(&lora, 0.1, 1, &err), SF_EUNSUPPORTED, "router is adapted", err);
+    static const char *const wrong[] = {"q_proj", "feed_forward.router"};
+    assert_fails(plan(wrong, 2, 2, &err), SF_EINVAL, "--target-parameters router.weight", err);
 }
 END_TEST
 
@@ -267,7 +287,7 @@ static Suite *lora_suite(void)
     tcase_add_test(tc, routed_experts_are_parameters_of_a_layer);
     tcase_add_test(tc, modules_come_by_layer_then_part_without_overlap);
     tcase_add_test(tc, moments_of_8_bits_take_a_quarter);
-    tcase_add_test(tc, router_and_head_are_refused_by_name);
+    tcase_add_test(tc, the_head_is_a_module_and_the_router_a_parameter);
     tcase_add_test(tc, targets_are_matched_as_peft_matches_a_list);
     tcase_add_test(tc, init_is_uniform_in_a_and_zero_in_b);
     tcase_add_test(tc, seeds_and_modules_have_their_own_numbers);

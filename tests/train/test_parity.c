@@ -17,8 +17,8 @@ static const double bar[PARITY_GROUPS] = {[PARITY_HIDDEN] = WHERE(1e-5, 3e-2),
                                           [PARITY_GRAD] = WHERE(1e-5, 3e-2)};
 static const double near_tie = WHERE(0, 2 * 3e-2); /* two logits, each off by its bar */
 static const char *const preset[] = {"scout", "scout_base", "maverick"};
-static const char *const variant[] = {"base", "lora_linear", "lora_experts"};
-enum { PRESETS = 3, VARIANTS = 3 };
+static const char *const variant[] = {"base", "lora_linear", "lora_experts", "lora_outer"};
+enum { PRESETS = 3, VARIANTS = 4 };
 
 static void check_within_bar(const char *what, const struct parity_result *r)
 {
@@ -44,9 +44,9 @@ START_TEST(probe_meets_the_reference)
     parity_compare(&result, &p, &probe);
     check_within_bar(what, &result);
     /* 4 layers, as many routers as layers with experts, logits, token_loss, loss; A and B of 28
-     * linear modules, or of gate_up and down of each layer with experts */
+     * linear modules, or of gate_up and down of each layer with experts, or of q, routers and lm_head */
     int routers = _i / VARIANTS == 2 ? 2 : 4;
-    const int modules[] = {0, 28, 2 * routers};
+    const int modules[] = {0, 28, 2 * routers, 4 + routers + 1};
     ck_assert_int_eq(result.compared, 4 + routers + 3 + 2 * modules[_i % VARIANTS]);
     parity_close(&p);
 }

@@ -13,7 +13,7 @@ static struct tiny t;
 
 static void setup(void)
 {
-    tiny_open_experts(&t, 2);
+    tiny_open_all(&t, 2);
 }
 
 static void teardown(void)

@@ -8,10 +8,11 @@
 #include "libformat/codec/halves.h"
 #include "tests/support/support.h"
 
-const char *const tiny_targets[7] = {"q_proj",    "k_proj",  "v_proj",   "o_proj",
-                                     "gate_proj", "up_proj", "down_proj"};
+const char *const tiny_targets[8] = {"q_proj",    "k_proj",  "v_proj",    "o_proj",
+                                     "gate_proj", "up_proj", "down_proj", "lm_head"};
 
-const char *const tiny_parameters[2] = {"experts.gate_up_proj", "experts.down_proj"};
+const char *const tiny_parameters[3] = {"experts.gate_up_proj", "experts.down_proj",
+                                        "router.weight"};
 
 void tiny_spec(struct sf_model_spec *out, struct sf_arena *arena, int64_t layers, bool dense)
 {
@@ -89,7 +90,7 @@ static void open_with(struct tiny *t, int threads, int64_t parameters)
     tiny_spec(&t->spec, &t->arena, 4, true);
     assert_ok(sft_image_open_views(&t->image, &t->spec, random_view, t, &err), err);
     struct sft_lora_config config = {.target = tiny_targets,
-                                     .targets = 7,
+                                     .targets = 8,
                                      .parameter = tiny_parameters,
                                      .parameters = parameters,
                                      .rank = 4,
@@ -109,9 +110,9 @@ void tiny_open(struct tiny *t, int threads)
     open_with(t, threads, 0);
 }
 
-void tiny_open_experts(struct tiny *t, int threads)
+void tiny_open_all(struct tiny *t, int threads)
 {
-    open_with(t, threads, 2);
+    open_with(t, threads, 3);
 }
 
 void tiny_close(struct tiny *t)

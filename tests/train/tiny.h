@@ -24,14 +24,14 @@ struct tiny {
 void tiny_spec(struct sf_model_spec *out, struct sf_arena *arena, int64_t layers, bool dense);
 /* Scout's own sizes. */
 void scout_spec(struct sf_model_spec *out, struct sf_arena *arena);
-/* Model, random bf16 weights, LoRA of rank 4 on all seven target names with random A and B. */
+/* Model, random bf16 weights, LoRA of rank 4 on all eight target names with random A and B. */
 void tiny_open(struct tiny *t, int threads);
-/* On the routed experts as well. */
-void tiny_open_experts(struct tiny *t, int threads);
+/* On the routed experts and the router as well. */
+void tiny_open_all(struct tiny *t, int threads);
 void tiny_close(struct tiny *t);
-/* All seven names of linear modules. */
-extern const char *const tiny_targets[7];
-extern const char *const tiny_parameters[2];
+/* All names of linear modules, lm_head last. */
+extern const char *const tiny_targets[8];
+extern const char *const tiny_parameters[3];
 /* A batch of documents of the given lengths with random ids; about a tenth of the targets ignored.
  */
 void tiny_batch(struct sft_batch *out, struct tiny *t, const int64_t *length, int64_t documents,

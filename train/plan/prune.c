@@ -5,6 +5,7 @@ static uint32_t optional_outputs(const struct sft_node *node)
 {
     switch (node->op) {
     case SK_LINEAR_BACKWARD:
+    case SK_ROUTE_BACKWARD:
         return 1; /* dx */
     case SK_HEAD_LOSS:
         return 3; /* dx, logits */

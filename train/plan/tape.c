@@ -140,6 +140,8 @@ uint32_t sft_node_updates(const struct sft_node *node)
         return 3;            /* q and k, in place */
     case SK_LINEAR_BACKWARD: /* da and db always, dx where asked */
         return 6u | ((const struct sk_linear_backward *)(const void *)node->args)->accumulate_dx;
+    case SK_HEAD_LOSS:
+        return 12; /* da and db */
     case SK_ATTENTION_CACHED:
         return 6; /* both caches */
     case SK_ROUTE_BACKWARD:

@@ -68,7 +68,7 @@ struct sft_ref {
 };
 #define SFT_NONE ((struct sft_ref){-1, 0})
 
-enum { SFT_MAX_OPERANDS = 12, SFT_MAX_ARGS = 256, SFT_BLOCK_ALIGN = 256 };
+enum { SFT_MAX_OPERANDS = 14, SFT_MAX_ARGS = 256, SFT_BLOCK_ALIGN = 256 };
 
 struct sft_node {
     enum sk_op op;

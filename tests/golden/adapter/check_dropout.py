@@ -26,6 +26,7 @@ from check_with_peft import base_model, run, write_data
 P, SEED, STEPS, ACCUMULATION, RATE = 0.3, 11, 4, 2, 5e-3
 # In the order of a layer's parts.
 ORDER = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+TARGETS = ",".join(ORDER + ["lm_head"])  # lm_head behind all layers
 
 
 def philox(key, stream, counter):
@@ -59,6 +60,8 @@ class Drop(torch.nn.Module):
 
 def place(name):
     parts = name.split(".")
+    if parts[-1] == "lm_head":
+        return 1 << 30, 0
     return int(parts[parts.index("layers") + 1]), ORDER.index(parts[-1])
 
 
@@ -75,7 +78,8 @@ def main():
         common = ["train", "--model", container, "--data", folder / "data.jsonl", "--device", "cpu", "--no-shuffle", "--per-device-train-batch-size", 1,
                   "--gradient-accumulation-steps", ACCUMULATION, "--seed", SEED, "--lr-scheduler-type", "constant",
                   "--weight-decay", 0.01, "--max-grad-norm", 0.5, "--save-steps", 0]
-        run(args.bin / "scout-ft", *common, "--output-dir", folder / "start", "--lora-r", 4, "--lora-dropout", P, "--max-steps", 1, "--learning-rate", "1e-3")
+        run(args.bin / "scout-ft", *common, "--output-dir", folder / "start", "--lora-r", 4, "--lora-dropout", P, "--max-steps", 1, "--learning-rate", "1e-3",
+            "--target-modules", TARGETS)
         run(args.bin / "scout-ft", *common, "--output-dir", folder / "out", "--init-adapter", folder / "start", "--max-steps", STEPS,
             "--learning-rate", RATE)
         ours = [json.loads(line) for line in (folder / "out" / "metrics.jsonl").read_text().splitlines()]
