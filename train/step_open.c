@@ -48,7 +48,7 @@ struct rates {
 static struct sft_ref adapter_at(struct sft_tape *t, uint64_t offset, uint64_t bytes,
                                  const char *name)
 {
-    return sft_at(sft_tape_adapter(t, offset, bytes, name), 0);
+    return sft_at(sft_tape_adapter(t, offset, bytes, "%s", name), 0);
 }
 
 static void emit_adamw(struct sft_tape *t, const struct sft_step_config *c, struct range r,

@@ -1,10 +1,13 @@
 /* Runs one tool on the tiny model again and again, each time with another call failing, and judges
  * what is left: success with the right bytes, or one sentence and exit status 1 with nothing wrong
  * left behind. After a kill the same command is run again and must end with the right bytes.
- *   fault_drive SCENE SHIM BIN_DIR SOURCE_DIR SCRATCH_DIR PER_MODE [SEED]
+ *   fault_drive SCENE SHIM BIN_DIR SOURCE_DIR SCRATCH_DIR PER_MODE [SEED [SHARD/SHARDS]]
  * PER_MODE faults of each mode, one at random from each of as many stretches of the run; 0: the first
- * 500 and 500 of those behind. SEED, else $SCOUT_SEED, else the clock chooses; it is printed. */
+ * 500 and 500 of those behind. SEED, else $SCOUT_SEED, else the clock chooses; it is printed. Of SHARDS
+ * processes with one seed and folders of their own each takes every SHARDS-th fault: SHARD from 0.
+ * SIGTERM and SIGINT end it behind the fault in hand, with the table so far and exit status 3. */
 #define _GNU_SOURCE
+#include <errno.h>
 #include <limits.h>
 #include <signal.h>
 #include <stdbool.h>
@@ -28,6 +31,26 @@ static const char *const modes[] = {"eio",    "eio+",  "enospc",    "enospc+", "
 static const struct scene *scene;
 static const char *shim, *bin, *source, *scratch;
 static uint64_t seed;
+static long shard, shards = 1, turn; /* turn: faults that came up, whoever takes them */
+static volatile sig_atomic_t stopped;
+
+static void stop(int signal)
+{
+    stopped = signal;
+}
+
+/* Whether the next fault is this process's. */
+static bool is_mine(void)
+{
+    return turn++ % shards == shard && !stopped;
+}
+
+static void die(const char *what)
+{
+    fprintf(stderr, "fault_drive: %s, shard %ld of %ld, fault %ld: %s: %s\n", scene->name, shard,
+            shards, turn, what, strerror(errno));
+    exit(1);
+}
 
 /* Of this seed, mode and index alone, in [0, 1): splitmix64. */
 static double chance(const char *mode, long index)
@@ -96,15 +119,18 @@ static pid_t start_tool(const char *more, const char *mode, long at)
     if (child == 0)
         become_tool(more, mode, at);
     if (child < 0)
-        exit(1);
+        die("fork");
     return child;
 }
 
 static int end_of(pid_t child)
 {
     int status = 0;
-    if (waitpid(child, &status, 0) != child)
-        exit(1);
+    pid_t ended;
+    while ((ended = waitpid(child, &status, 0)) < 0 && errno == EINTR)
+        ;
+    if (ended != child)
+        die("waitpid");
     return status;
 }
 
@@ -115,10 +141,8 @@ static int run_tool(const char *more, const char *mode, long at)
 
 static void shell(const char *command)
 {
-    if (system(command) != 0) {
-        fprintf(stderr, "fault_drive: %s: failed\n", command);
-        exit(1);
-    }
+    if (system(command) != 0)
+        die(command);
 }
 
 static void empty_out(void)
@@ -219,7 +243,8 @@ static void inject_some(struct tally *t, const char *mode, long first, long last
 {
     long calls = last - first + 1, count = calls < most ? calls : most;
     for (long i = 0; i < count; i++)
-        inject(t, mode, calls > most ? sample(mode, first, last, count, i) : first + i);
+        if (is_mine())
+            inject(t, mode, calls > most ? sample(mode, first, last, count, i) : first + i);
 }
 
 /* Nothing fails; how many calls could. */
@@ -310,10 +335,11 @@ static struct tally run_kills(long per_mode)
     empty_out();
     double begun = now();
     if (run_tool("", NULL, 0) != 0)
-        exit(1);
+        die("the run that nothing happens to");
     double longest = now() - begun;
     for (long i = 0; i < (per_mode && per_mode < MOST_KILLS ? per_mode : MOST_KILLS); i++)
-        kill_in_a_row(&t, &longest, i);
+        if (is_mine())
+            kill_in_a_row(&t, &longest, i);
     return t;
 }
 
@@ -353,7 +379,7 @@ static void set_up(void)
     shell(command);
     snprintf(command, sizeof command, "%s/world", scratch);
     if (chdir(command) != 0)
-        exit(1);
+        die(command);
     if (scene->prepare)
         shell(scene->prepare);
     shell("cp -r in ../inputs");
@@ -367,6 +393,16 @@ static void set_up(void)
     shell("mv out ../reference && mv ../stdout ../reference.words");
 }
 
+static bool choose_shard(const char *given)
+{
+    char *end = NULL;
+    if (!given)
+        return true;
+    shard = strtol(given, &end, 10);
+    shards = *end == '/' ? strtol(end + 1, &end, 10) : 0;
+    return *end == '\0' && shard >= 0 && shard < shards;
+}
+
 static uint64_t choose_seed(const char *given)
 {
     given = given ? given : getenv("SCOUT_SEED");
@@ -376,10 +412,16 @@ static uint64_t choose_seed(const char *given)
 int main(int argc, char **argv)
 {
     struct tally all = {0};
+    if (argc == 2 && strcmp(argv[1], "--scenes") == 0) {
+        fault_scenes_list();
+        return 0;
+    }
     long per_mode = argc > 6 ? atol(argv[6]) : -1;
     scene = per_mode >= 0 ? fault_scene_find(argv[1]) : NULL;
-    if (!scene)
+    if (!scene || !choose_shard(argc > 8 ? argv[8] : NULL))
         return 2;
+    signal(SIGTERM, stop);
+    signal(SIGINT, stop);
     shim = argv[2], bin = argv[3], source = argv[4], scratch = argv[5];
     seed = choose_seed(argc > 7 ? argv[7] : NULL);
     set_up();
@@ -387,23 +429,26 @@ int main(int argc, char **argv)
            "scene", "fault", "calls", "injected", "succeeded", "refused", "killed", "run again",
            "lost");
     for (size_t m = 0; m < sizeof modes / sizeof modes[0]; m++) {
-        if (!is_for_scene(modes[m]))
+        if (!is_for_scene(modes[m]) || stopped)
             continue;
         struct tally t = run_mode(modes[m], per_mode);
         print_tally(&all, modes[m], &t);
     }
-    if (scene->again) {
+    if (scene->again && !stopped) {
         struct tally t = run_kills(per_mode);
         print_tally(&all, "sigkill", &t);
     }
-    printf("%s: %ld faults injected, %ld survived, %ld lost; %ld kills, %ld runs again to the same "
-           "bytes (SCOUT_SEED=%llu)\n",
-           scene->name, all.injected, all.injected - all.lost, all.lost, all.killed, all.again,
-           (unsigned long long)seed);
+    printf(
+        "%s%s: %ld faults injected, %ld survived, %ld lost; %ld kills, %ld runs again to the same "
+        "bytes (SCOUT_SEED=%llu, shard %ld/%ld)\n",
+        scene->name, stopped ? ", STOPPED" : "", all.injected, all.injected - all.lost, all.lost,
+        all.killed, all.again, (unsigned long long)seed, shard, shards);
+    if (stopped)
+        return 3;
     if (all.lost == 0 && chdir("/") == 0) {
         char command[PATH_MAX + 16];
         snprintf(command, sizeof command, "rm -rf '%s'", scratch);
         shell(command);
     }
-    return all.lost > 0 || all.injected == 0;
+    return all.lost > 0 || (all.injected == 0 && shards == 1);
 }

@@ -22,8 +22,10 @@ char *judge_read(const char *path, long *bytes)
         *bytes = ftell(file);
         rewind(file);
         data = calloc(1, (size_t)*bytes + 1);
-        if (!data || fread(data, 1, (size_t)*bytes, file) != (size_t)*bytes)
+        if (!data || fread(data, 1, (size_t)*bytes, file) != (size_t)*bytes) {
+            fprintf(stderr, "fault_drive: %s: %ld bytes could not be read\n", path, *bytes);
             exit(1);
+        }
     }
     if (file)
         fclose(file);

@@ -1,6 +1,7 @@
 #include "tests/fault/fault_scenes.h"
 
 #include <stddef.h>
+#include <stdio.h>
 #include <string.h>
 
 #define CONVERT "$BIN/scout-convert in/model -o in/m.scout >log 2>&1"
@@ -224,6 +225,13 @@ static const struct {
 } groups[] = {{converting, sizeof converting / sizeof *converting},
               {inspecting, sizeof inspecting / sizeof *inspecting},
               {running, sizeof running / sizeof *running}};
+
+void fault_scenes_list(void)
+{
+    for (size_t g = 0; g < sizeof groups / sizeof *groups; g++)
+        for (size_t i = 0; i < groups[g].scenes; i++)
+            puts(groups[g].scene[i].name);
+}
 
 const struct scene *fault_scene_find(const char *name)
 {

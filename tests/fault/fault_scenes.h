@@ -18,6 +18,8 @@ struct scene {
     bool leftovers_vanish; /* after the second run no temporary file is left */
 };
 
+/* One a line on stdout. */
+void fault_scenes_list(void);
 /* NULL: no such scene. */
 const struct scene *fault_scene_find(const char *name);
 
