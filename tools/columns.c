@@ -283,7 +283,7 @@ int columns_print(const struct columns *c, FILE *out, int indent, int width, str
     struct line line = {.out = out};
     if (c->failed)
         return sf_fail(err, SF_ENOMEM, "cannot allocate a table");
-    assert(c->cells % c->count == 0);
+    assert(c->count > 0 && c->cells % c->count == 0);
     for (int k = 0; k < c->count; k++) {
         const char *text = c->column[k].title;
         title[k] = (struct columns_cell){text, (int)strlen(text), width_of(text)};

@@ -58,8 +58,8 @@ static int compare_file(const char **state, const struct comparison *c, const ch
                         struct sf_err *err)
 {
     struct sf_arena arena = {0};
-    char *a, *b;
-    uint64_t n, m;
+    char *a = NULL, *b = NULL;
+    uint64_t n = 0, m = 0;
     int code_b = SF_OK, code_a = read_carried(&a, &n, &c->a, name, &arena, err);
     if (code_a == SF_OK || code_a == SF_ENOENT)
         code_b = read_carried(&b, &m, &c->b, name, &arena, err);
@@ -69,7 +69,7 @@ static int compare_file(const char **state, const struct comparison *c, const ch
     else if (code_a == SF_OK && code_b == SF_ENOENT)
         *state = "only in A";
     else if (code_a == SF_OK && code_b == SF_OK)
-        *state = n == m && memcmp(a, b, (size_t)n) == 0 ? "same" : "differs";
+        *state = n == m && (n == 0 || memcmp(a, b, (size_t)n) == 0) ? "same" : "differs";
     sf_arena_free(&arena);
     return *state ? SF_OK : code_a != SF_OK && code_a != SF_ENOENT ? code_a : code_b;
 }

@@ -217,6 +217,7 @@ int sft_generator_feed(float *logits, struct sft_generator *generator, const int
         code = run_program(generator, p, ids + done, last, err);
     }
     if (!code) {
+        assert(p); /* no tokens: check() */
         const unsigned char *all =
             sft_place_of(&generator->places, &p->tape, sft_at(p->ports.logits, 0));
         code = c->ops->memory->read(c->ctx, logits, all + (uint64_t)(last - 1) * bytes, bytes, err);

@@ -143,7 +143,7 @@ int sf_fail_errno_at(struct sf_err *err, int sys_errno, const char *file, int li
     return code;
 }
 
-int sf_err_prefix(struct sf_err *err, const char *fmt, ...)
+int sf_put_before(struct sf_err *err, const char *fmt, ...)
 {
     if (!err)
         return SF_EINVAL;

@@ -45,21 +45,35 @@ struct sf_err {
 
 #define SF_PRINTF(fmt_index, first_index) __attribute__((format(printf, fmt_index, first_index)))
 
+/* What makes an error never gives SF_OK: clang's analyzer is told, as it does not look into err.c. */
+#ifdef __clang_analyzer__
+static inline int sf_not_ok(int code)
+{
+    if (code == SF_OK)
+        __builtin_unreachable();
+    return code;
+}
+#else
+#define sf_not_ok(code) (code)
+#endif
+
 /* Records `code` with a formatted message and returns `code`. A message that quotes names from a
  * file shows control characters escaped, so that it is safe to print. */
-#define sf_fail(err, code, ...) sf_fail_at((err), (code), 0, __FILE__, __LINE__, __VA_ARGS__)
+#define sf_fail(err, code, ...)                                                                    \
+    sf_not_ok(sf_fail_at((err), (code), 0, __FILE__, __LINE__, __VA_ARGS__))
 int sf_fail_at(struct sf_err *err, int code, int sys_errno, const char *file, int line,
                const char *fmt, ...) SF_PRINTF(6, 7);
 
 /* Like sf_fail for a failed system call: the code follows from `sys_errno` (ENOENT, EACCES, ENOSPC,
  * ENOMEM, else SF_EIO) and ": <strerror>" is appended. */
 #define sf_fail_errno(err, sys_errno, ...)                                                         \
-    sf_fail_errno_at((err), (sys_errno), __FILE__, __LINE__, __VA_ARGS__)
+    sf_not_ok(sf_fail_errno_at((err), (sys_errno), __FILE__, __LINE__, __VA_ARGS__))
 int sf_fail_errno_at(struct sf_err *err, int sys_errno, const char *file, int line, const char *fmt,
                      ...) SF_PRINTF(5, 6);
 
 /* Puts "<formatted>: " in front of the message and returns err->code. */
-int sf_err_prefix(struct sf_err *err, const char *fmt, ...) SF_PRINTF(2, 3);
+#define sf_err_prefix(...) sf_not_ok(sf_put_before(__VA_ARGS__))
+int sf_put_before(struct sf_err *err, const char *fmt, ...) SF_PRINTF(2, 3);
 
 /* "SF_EFORMAT" and "malformed data": for logs and for a message that came without one. */
 const char *sf_code_name(int code);

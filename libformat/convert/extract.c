@@ -49,7 +49,7 @@ static int cut_rows(struct sf_shape *shape, int64_t *first, int64_t *count,
     if (o->end_row == 0)
         return SF_OK;
     int64_t rows = shape->rank > 0 ? shape->dim[0] : 0;
-    if (o->first_row < 0 || o->end_row > rows || o->first_row >= o->end_row)
+    if (rows < 1 || o->first_row < 0 || o->end_row > rows || o->first_row >= o->end_row)
         return sf_fail(err, SF_EINVAL, "%s: rows %lld to %lld of %lld", e->name,
                        (long long)o->first_row, (long long)o->end_row, (long long)rows);
     shape->dim[0] = o->end_row - o->first_row;

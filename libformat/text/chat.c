@@ -182,7 +182,7 @@ static int add_content(struct sf_chat *out, const struct sf_json *content, struc
 static int add_one_trimmed(struct sf_chat *out, const struct sf_json *content, bool lists,
                            struct sf_err *err)
 {
-    const char *text;
+    const char *text = "";
     int code;
     if (content && lists && sf_json_type(content) == SF_JSON_ARRAY) {
         if (sf_json_count(content) != 1)

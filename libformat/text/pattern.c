@@ -125,7 +125,7 @@ static int add_class(struct rewriter *r, uint64_t bit)
     if (*r->at == ']')
         return refuse(r, start, "an empty class");
     while (*r->at && *r->at != ']') {
-        int64_t first, last;
+        int64_t first = -1, last;
         int code = read_class_member(&first, r, bit);
         if (code != SF_OK)
             return code;

@@ -213,7 +213,7 @@ static void check_against_shards(struct conversion c, const char *prefix)
             continue;
         int64_t out = dim_or_one(&e->shape, 0), in = dim_or_one(&e->shape, 1), n = out * in;
         const struct sf_tensor *source = source_tensor(index, prefix, e->role, e->name);
-        uint16_t *want = malloc((size_t)n * sizeof *want);
+        uint16_t *want = calloc((size_t)n, sizeof *want);
         ck_assert_ptr_nonnull(want);
         for (int64_t o = 0; o < out; o++)
             for (int64_t i = 0; i < in; i++)

@@ -45,10 +45,10 @@ static bool is_mine(void)
     return turn++ % shards == shard && !stopped;
 }
 
-static void die(const char *what)
+static void die(const char *what, const char *why)
 {
     fprintf(stderr, "fault_drive: %s, shard %ld of %ld, fault %ld: %s: %s\n", scene->name, shard,
-            shards, turn, what, strerror(errno));
+            shards, turn, what, why);
     exit(1);
 }
 
@@ -105,6 +105,7 @@ static void become_tool(const char *more, const char *mode, long at)
         setenv("LD_PRELOAD", shim, 1);
     }
     if (freopen("../stdout", "w", stdout) && freopen("../stderr", "w", stderr)) {
+        setpgid(0, 0);  /* what stops this driver is not meant for the tool */
         alarm(SECONDS); /* a hang ends with SIGALRM */
         execv(program, (char **)(uintptr_t)word);
     }
@@ -119,7 +120,7 @@ static pid_t start_tool(const char *more, const char *mode, long at)
     if (child == 0)
         become_tool(more, mode, at);
     if (child < 0)
-        die("fork");
+        die("fork", strerror(errno));
     return child;
 }
 
@@ -130,7 +131,7 @@ static int end_of(pid_t child)
     while ((ended = waitpid(child, &status, 0)) < 0 && errno == EINTR)
         ;
     if (ended != child)
-        die("waitpid");
+        die("waitpid", strerror(errno));
     return status;
 }
 
@@ -141,8 +142,9 @@ static int run_tool(const char *more, const char *mode, long at)
 
 static void shell(const char *command)
 {
-    if (system(command) != 0)
-        die(command);
+    int status = system(command);
+    if (status != 0)
+        die(command, WIFSIGNALED(status) ? "ended by a signal" : "failed");
 }
 
 static void empty_out(void)
@@ -335,7 +337,7 @@ static struct tally run_kills(long per_mode)
     empty_out();
     double begun = now();
     if (run_tool("", NULL, 0) != 0)
-        die("the run that nothing happens to");
+        die("the run that nothing happens to", "failed");
     double longest = now() - begun;
     for (long i = 0; i < (per_mode && per_mode < MOST_KILLS ? per_mode : MOST_KILLS); i++)
         if (is_mine())
@@ -379,7 +381,7 @@ static void set_up(void)
     shell(command);
     snprintf(command, sizeof command, "%s/world", scratch);
     if (chdir(command) != 0)
-        die(command);
+        die(command, strerror(errno));
     if (scene->prepare)
         shell(scene->prepare);
     shell("cp -r in ../inputs");

@@ -32,7 +32,7 @@ xargs -P "$jobs" -L 1 sh -c '
     name=$0-$(echo "$1" | tr / .)
     left=$((end - $(date +%s)))
     [ $left -gt 0 ] || exit 0
-    timeout -s TERM "$left" "$build/tests/fault/fault_drive" "$0" "$build/tests/fault/libfault_shim.so" "$build/bin" \
+    timeout --foreground -s TERM "$left" "$build/tests/fault/fault_drive" "$0" "$build/tests/fault/libfault_shim.so" "$build/bin" \
         "$source" "$PWD/$name" 0 "$seed" "$1" >"out/$name" 2>&1
     echo "ended with status $?" >>"out/$name"' <list
 
@@ -45,6 +45,8 @@ while read -r scene shard; do
 done <list | awk -v seed="$seed" '
     $1 == "shard" { if (!($2 in all)) order[n++] = $2; all[$2]++ }
     $1 == "good" { good[$2]++ }
+    # Shards agree on whose turn it is only where each counted the same calls.
+    $1 == "row" { at = $2 " " $3; if (at in calls && calls[at] != $4 && $3 != "sigkill") { print at ": shards count " calls[at] " and " $4 " calls"; differ++ } calls[at] = $4 }
     $1 == "row" { injected[$2] += $5; succeeded[$2] += $6; refused[$2] += $7; killed[$2] += $8; again[$2] += $9; lost[$2] += $10 }
     function line(name, i, s, r, k, a, l, text) { printf "%-16s %8d %9d %8d %7d %9d %5d  %s\n", name, i, s, r, k, a, l, text }
     END {
@@ -54,5 +56,5 @@ done <list | awk -v seed="$seed" '
             I += injected[s]; S += succeeded[s]; R += refused[s]; K += killed[s]; A += again[s]; L += lost[s]; G += good[s]; N += all[s]
         }
         line("all", I, S, R, K, A, L, G " of " N " ended well, SCOUT_SEED=" seed)
-        exit L > 0 || G < N
+        exit L > 0 || G < N || differ
     }'

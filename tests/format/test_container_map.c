@@ -184,13 +184,12 @@ END_TEST
 /* Version 1.9 with compatible features and sections that nobody has heard of: read all the same. */
 START_TEST(test_what_may_come)
 {
-    unsigned char *row = good.data + HEADER_TABLE + 4 * SECTION_BYTES;
     struct patch more = patch_copy(&good);
     patch_free(&good);
     good = more;
     good.data = realloc(good.data, good.bytes + 64);
     memset(good.data + good.bytes, 7, 64);
-    row = good.data + HEADER_TABLE + 4 * SECTION_BYTES;
+    unsigned char *row = good.data + HEADER_TABLE + 4 * SECTION_BYTES;
     sf_put_u32(row + SECTION_TYPE, SECTION_SIGNATURE);
     sf_put_u64(row + SECTION_OFFSET, good.bytes);
     sf_put_u64(row + SECTION_SIZE, 24);

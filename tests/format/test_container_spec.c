@@ -173,6 +173,7 @@ static struct patch page_bytes(void)
         if (!inside)
             continue;
         if (sscanf(line, "# length %llu", &length) == 1) {
+            ck_assert_msg(!p.data, "two lengths on one page");
             p.bytes = length;
             p.data = calloc(1, length);
         }

@@ -1,5 +1,6 @@
 #include "tests/kernels/kit.h"
 
+#include <assert.h>
 #include <math.h>
 #include <string.h>
 
@@ -49,14 +50,15 @@ static double weights_of(double *p, const struct wide *l, int64_t r, int64_t h)
     int64_t first = first_key(l, r), d = l->s.head_size;
     const double *q = l->q + (r * l->s.heads + h) * d;
     double largest = -INFINITY, sum = 0;
+    assert(first <= r); /* a row sees itself */
     for (int64_t j = first; j <= r; j++) {
         p[j - first] = (double)l->s.scale * kit_dot(q, key_of(l, l->k, j, h), d);
         largest = fmax(largest, p[j - first]);
     }
-    for (int64_t j = 0; j <= r - first; j++)
-        sum += exp(p[j] - largest);
-    for (int64_t j = 0; j <= r - first; j++)
-        p[j] = exp(p[j] - largest) / sum;
+    for (int64_t j = first; j <= r; j++)
+        sum += exp(p[j - first] - largest);
+    for (int64_t j = first; j <= r; j++)
+        p[j - first] = exp(p[j - first] - largest) / sum;
     return largest + log(sum);
 }
 

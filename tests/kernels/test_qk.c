@@ -1,5 +1,6 @@
 #include "tests/kernels/kit.h"
 
+#include <assert.h>
 #include <math.h>
 
 #include "kernels/qk.h"
@@ -77,6 +78,7 @@ static double slope_loss(void *ctx)
 static void backward_formula(double *dv, const struct wide *l)
 {
     const struct sk_qk_shape *s = &l->s;
+    assert(l->d);
     for (int64_t h = 0; h < s->rows * l->heads; h++) {
         int32_t position = l->positions[h / l->heads];
         double tau = l->is_q ? temperature_of(s, position) : 1, mean = 0;

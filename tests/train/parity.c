@@ -227,6 +227,7 @@ static void leave_out(float *a, float *b, const struct touched *touched, const c
     bool is_a = strstr(name, "lora_A") != NULL;
     int64_t rows = shape->dim[0], cols = shape->dim[1], e = touched->experts;
     int layer = layer_of(name);
+    ck_assert_int_gt(e, 0);
     for (int64_t i = 0; i < rows; i++)
         for (int64_t k = 0; k < cols; k++)
             if (touched->expert[layer][is_a ? i / (rows / e) : k % e])
