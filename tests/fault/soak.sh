@@ -1,18 +1,18 @@
 #!/bin/sh
-# Every fault of every scene (fault_drive with PER_MODE 0), shared among JOBS processes, and one table of it.
-#   soak.sh BUILD_DIR SCRATCH_DIR [JOBS [MINUTES]]
-# BUILD_DIR is optimized and whole (preset cpu or release); SCRATCH_DIR best lies in memory, 100 MB a job. A shard
+# Every fault of every scene, or PER_MODE of each kind (fault_drive), shared among JOBS processes, and one table of it.
+#   soak.sh BUILD_DIR SCRATCH_DIR [JOBS [MINUTES [PER_MODE]]]
+# BUILD_DIR is whole and optimized (preset cpu or release), or under sanitizers (dev); SCRATCH_DIR best lies in memory, 100 MB a job. A shard
 # that MINUTES (60) end is told as such. SCOUT_SEED=N chooses again what a run chose. Exit status 1: something
 # was lost, or not all was run.
 set -u
-build=$(cd "$1" && pwd) scratch=$2 jobs=${3:-$(nproc)} minutes=${4:-60}
+build=$(cd "$1" && pwd) scratch=$2 jobs=${3:-$(nproc)} minutes=${4:-60} per_mode=${5:-0}
 source=$(cd "$(dirname "$0")/../.." && pwd)
 seed=${SCOUT_SEED:-$(date +%s)}
 mkdir -p "$scratch" && cd "$scratch" || exit 1
 rm -rf out && mkdir out
 end=$(($(date +%s) + minutes * 60))
 export OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive
-export build source seed end
+export build source seed end per_mode
 
 # What takes longest first, in as many parts as there are jobs; the rest whole.
 shards=$jobs
@@ -33,7 +33,7 @@ xargs -P "$jobs" -L 1 sh -c '
     left=$((end - $(date +%s)))
     [ $left -gt 0 ] || exit 0
     timeout --foreground -s TERM "$left" "$build/tests/fault/fault_drive" "$0" "$build/tests/fault/libfault_shim.so" "$build/bin" \
-        "$source" "$PWD/$name" 0 "$seed" "$1" >"out/$name" 2>&1
+        "$source" "$PWD/$name" "$per_mode" "$seed" "$1" >"out/$name" 2>&1
     echo "ended with status $?" >>"out/$name"' <list
 
 grep -h -A9 LOST out/* | head -100
