@@ -5,7 +5,7 @@
 #include "libformat/base/map_guard.h"
 #include "train/data/dataset_private.h"
 
-enum { TOKENIZED_AS = 1 }; /* raised when the same data and options give other tokens than before */
+enum { TOKENIZED_AS = 2 }; /* raised when the same data and options give other tokens than before */
 
 static void add_string(struct sf_hasher *hasher, const char *text)
 {

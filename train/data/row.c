@@ -172,8 +172,16 @@ static int encode_text(struct sft_row_tokens *out, const struct sft_row_encoder 
     return code ? code : add_labels(out, 0, out->id.count, true, err);
 }
 
-/* out->text is the prompt; the completion goes behind it. As TRL does: the prompt's tokens alone say
- * how many of the whole are the prompt's. */
+static int64_t common_start(const struct sf_ids *a, const struct sf_ids *b)
+{
+    int64_t n = 0;
+    while (n < a->count && n < b->count && a->id[n] == b->id[n])
+        n++;
+    return n;
+}
+
+/* out->text is the prompt; the completion goes behind it. As TRL does: the completion begins where the
+ * tokens of the whole leave those of the prompt alone, so a token of both is trained. */
 static int encode_completion(struct sft_row_tokens *out, const struct sft_row_encoder *e,
                              const char *completion, struct sf_err *err)
 {
@@ -187,7 +195,7 @@ static int encode_completion(struct sft_row_tokens *out, const struct sft_row_en
     bool ended = out->id.count && out->id.id[out->id.count - 1] == e->end_of_text;
     if (!code && e->end_of_text >= 0 && !ended)
         code = sf_ids_append(&out->id, &e->end_of_text, 1, err);
-    int64_t prompt = out->prompt.count < out->id.count ? out->prompt.count : out->id.count;
+    int64_t prompt = common_start(&out->prompt, &out->id);
     if (!code)
         code = add_labels(out, 0, prompt, all, err);
     return code ? code : add_labels(out, prompt, out->id.count, true, err);

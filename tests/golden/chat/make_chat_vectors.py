@@ -179,11 +179,12 @@ COMPLETIONS = [("Call me", " Ishmael."), ("Call me ", "Ishmael."), ("", "All of 
 
 def completion_rows(tokenizer):
     """As TRL's SFTTrainer: the end-of-sequence token behind the completion, unless it ends in it; prompt and whole
-    tokenized each, the prompt's count of tokens is not trained."""
+    tokenized each, what both begin with is not trained."""
     for prompt, completion in COMPLETIONS:
         whole = prompt + completion + ("" if completion.endswith(tokenizer.eos_token) else tokenizer.eos_token)
-        yield {"row": {"prompt": prompt, "completion": completion}, "ids": tokenizer(text=whole)["input_ids"],
-               "untrained": len(tokenizer(text=prompt)["input_ids"])}
+        ids = tokenizer(text=whole)["input_ids"]
+        yield {"row": {"prompt": prompt, "completion": completion}, "ids": ids,
+               "untrained": len(os.path.commonprefix([tokenizer(text=prompt)["input_ids"], ids]))}
 
 
 def with_longer_line_ends():
