@@ -79,14 +79,19 @@ static char *skip_value(char *at)
     }
 }
 
-/* Takes the member "quantization_config" of the outermost object out of the text. */
-static void cut_quantization(char *text)
+/* Takes the member "quantization_config" of the outermost object out of the text. The parser found it
+ * by the name that its key means; here it is found as written, which escapes may keep from being. */
+static int cut_quantization(char *text, struct sf_err *err)
 {
     static const char key[] = "\"quantization_config\"";
     char *member = strchr(text, '{') + 1;
     member += strspn(member, SPACE);
     while (strncmp(member, key, sizeof key - 1) != 0) {
-        member = skip_value(strchr(skip_string(member), ':') + 1) + 1;
+        member = skip_value(strchr(skip_string(member), ':') + 1);
+        if (*member == '}')
+            return sf_fail(err, SF_EUNSUPPORTED,
+                           "config.json: the key quantization_config is written with escapes");
+        member++;
         member += strspn(member, SPACE);
     }
     char *end = skip_value(strchr(member + sizeof key - 1, ':') + 1);
@@ -99,6 +104,7 @@ static void cut_quantization(char *text)
         member -= member[-1] == ',';
     }
     memmove(member, end, strlen(end) + 1);
+    return SF_OK;
 }
 
 int sf_export_config(char **text, uint64_t *bytes, struct sf_arena *arena,
@@ -107,8 +113,11 @@ int sf_export_config(char **text, uint64_t *bytes, struct sf_arena *arena,
     bool quantized = false;
     int code = check_config(&quantized, *text, *bytes, err);
     char *number, *out = *text;
-    if (code == SF_OK && quantized && format == SF_EXPORT_BF16)
-        cut_quantization(out);
+    while (code == SF_OK && quantized && format == SF_EXPORT_BF16) { /* a key may be there twice */
+        code = cut_quantization(out, err);
+        if (code == SF_OK)
+            code = check_config(&quantized, out, strlen(out), err);
+    }
     while (code == SF_OK && out && (number = find_number(out)) != NULL) {
         char *end;
         const char *flag = strtod(number, &end) != 0 ? "true" : "false";

@@ -284,6 +284,66 @@ START_TEST(configs_keep_every_other_byte)
 }
 END_TEST
 
+/* bitsandbytes' own description goes from what is no longer quantized, wherever it stands. */
+#define DESCRIPTION                                                                                \
+    "\"quantization_config\": {\"quant_method\": \"bitsandbytes\", \"x\": [{}, \"}\"]}"
+START_TEST(a_description_of_quantization_is_cut_whole)
+{
+    static const char *const pair[][2] = {
+        {"{" DESCRIPTION "}", "{}"},
+        {"{" DESCRIPTION ", \"a\": 1}", "{\"a\": 1}"},
+        {"{\"a\": \"}\\\",{\", " DESCRIPTION " }", "{\"a\": \"}\\\",{\"}"},
+        {"{\"a\": [\"]\"], " DESCRIPTION ", \"b\": 500000.0}", "{\"a\": [\"]\"], \"b\": 500000.0}"},
+        {"{\"t\": {\"quantization_config\": 1}, " DESCRIPTION "}",
+         "{\"t\": {\"quantization_config\": 1}}"},
+        {"{" DESCRIPTION ", \"a\": 1, " DESCRIPTION "}", "{\"a\": 1}"},
+    };
+    for (size_t i = 0; i < sizeof pair / sizeof pair[0]; i++) {
+        struct sf_err err = {0};
+        struct sf_arena arena = {0};
+        char *text = sf_arena_strdup(&arena, pair[i][0]);
+        uint64_t bytes = strlen(text);
+        assert_ok(sf_export_config(&text, &bytes, &arena, SF_EXPORT_BF16, &err), err);
+        ck_assert_str_eq(text, pair[i][1]);
+        ck_assert_uint_eq(bytes, strlen(text));
+        text = sf_arena_strdup(&arena, pair[i][0]);
+        bytes = strlen(text);
+        assert_ok(sf_export_config(&text, &bytes, &arena, SF_EXPORT_BNB4, &err), err);
+        ck_assert_str_eq(text, pair[i][0]);
+        sf_arena_free(&arena);
+    }
+}
+END_TEST
+
+START_TEST(configs_that_cannot_be_written_are_refused)
+{
+    static const struct {
+        const char *text, *message;
+        int code;
+    } bad[] = {
+        {"[1]", "config.json: not a JSON object", SF_EFORMAT},
+        {"{\"a\": ", "config.json", SF_EFORMAT},
+        {"{\"quantization_config\": {\"quant_method\": \"gptq\"}}", "not bitsandbytes'",
+         SF_EUNSUPPORTED},
+        {"{\"quantization_config\": null}", "not bitsandbytes'", SF_EUNSUPPORTED},
+        /* The name is found by what it means, the text by how it is written. */
+        {"{\"a\": 1, \"quantiz\\u0061tion_config\": {\"quant_method\": \"bitsandbytes\"}}",
+         "written with escapes", SF_EUNSUPPORTED},
+        {"{\"quantiz\\u0061tion_config\": {\"quant_method\": \"bitsandbytes\"}, \"a\": 1}",
+         "written with escapes", SF_EUNSUPPORTED},
+    };
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        struct sf_err err = {0};
+        struct sf_arena arena = {0};
+        char *text = sf_arena_strdup(&arena, bad[i].text);
+        uint64_t bytes = strlen(text);
+        assert_fails(sf_export_config(&text, &bytes, &arena, SF_EXPORT_BF16, &err), bad[i].code,
+                     bad[i].message, err);
+        sf_arena_free(&arena);
+    }
+}
+END_TEST
+
 static Suite *export_suite(void)
 {
     Suite *suite = suite_create("export");
@@ -296,6 +356,8 @@ static Suite *export_suite(void)
     tcase_add_loop_test(tc, an_adapter_is_added_before_the_rounding, 0, 2);
     tcase_add_test(tc, an_interrupted_export_has_no_index);
     tcase_add_test(tc, configs_keep_every_other_byte);
+    tcase_add_test(tc, a_description_of_quantization_is_cut_whole);
+    tcase_add_test(tc, configs_that_cannot_be_written_are_refused);
     suite_add_tcase(suite, tc);
     return suite;
 }
