@@ -310,8 +310,14 @@ static int run(struct ft_model *m, const struct ft_options *o, struct sft_traine
         code = on_save(progress, &result.state, err);
     if (!code)
         report(o, &result);
-    if (!code && sft_trainer_profile(trainer))
-        ft_print_profile(sft_trainer_profile(trainer), o->profile);
+    int64_t steps;
+    const struct sft_profile *profile = sft_trainer_profile(trainer, &steps);
+    if (!code && profile)
+        ft_print_profile(profile, steps);
+    if (!code && !profile && o->profile)
+        fprintf(
+            stderr,
+            "nothing to tell of --profile: it leaves out the first step, and no other was run\n");
     return code;
 }
 

@@ -169,9 +169,10 @@ void sft_trainer_plan(struct sft_plan *plan, const struct sft_trainer *trainer)
     sft_step_plan(plan, trainer->step);
 }
 
-const struct sft_profile *sft_trainer_profile(const struct sft_trainer *trainer)
+const struct sft_profile *sft_trainer_profile(const struct sft_trainer *trainer, int64_t *steps)
 {
-    return trainer->config.profile_steps ? sft_step_profiled(trainer->step) : NULL;
+    *steps = trainer->profiled;
+    return *steps ? sft_step_profiled(trainer->step) : NULL;
 }
 
 int64_t sft_trainer_steps(const struct sft_trainer *trainer)
@@ -368,6 +369,7 @@ static int profile(struct sft_trainer *t, int64_t in_session, struct sf_err *err
     int64_t steps = t->config.profile_steps;
     if (steps && in_session == 1 + steps)
         sft_step_profile_end(t->step);
+    t->profiled += in_session >= 1 && in_session <= steps;
     return steps && in_session == 1 ? sft_step_profile(t->step, err) : SF_OK;
 }
 

@@ -85,8 +85,8 @@ int sft_trainer_open(struct sft_trainer **out, const struct sft_trainer_config *
 void sft_trainer_close(struct sft_trainer *trainer); /* NULL is welcome */
 /* Adds tapes, adapter and batches to a plan. */
 void sft_trainer_plan(struct sft_plan *plan, const struct sft_trainer *trainer);
-/* NULL unless steps were profiled. */
-const struct sft_profile *sft_trainer_profile(const struct sft_trainer *trainer);
+/* NULL unless steps were profiled: *steps of them, fewer than were asked for where the run was shorter. */
+const struct sft_profile *sft_trainer_profile(const struct sft_trainer *trainer, int64_t *steps);
 int64_t sft_trainer_steps(const struct sft_trainer *trainer);
 int64_t sft_trainer_warmup(const struct sft_trainer *trainer);
 struct sft_policy sft_trainer_policy(const struct sft_trainer *trainer);

@@ -18,6 +18,7 @@ struct sft_trainer {
     struct sft_facts facts;  /* of the run */
     const char *resume_from; /* a checkpoint; NULL: a new run */
     struct sft_run_output output;
+    int64_t profiled; /* steps whose ops were timed */
 };
 
 /* Tells a person, if somebody listens; NULL (no memory for a sentence) is not told. */

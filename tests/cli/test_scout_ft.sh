@@ -142,6 +142,14 @@ refused 1 "the router is a parameter to PEFT: --target-parameters router.weight"
 refused 1 "LoRA dropout 0.1: router is adapted, and PEFT has no dropout for parameters" \
     train $small --data train.txt --output-dir h --target-parameters router.weight --lora-dropout 0.1
 
+# ---- where the time goes: over the steps that were timed, also where the run was shorter than --profile ----
+runs train $small --data train.txt --output-dir p --max-steps 3 --profile 2
+calls=$(sed -n 's/^forward *head_loss *[0-9.]* *\([0-9.]*\) .*/\1/p' out)
+runs train $small --data train.txt --output-dir p2 --max-steps 3 --profile 50
+same "calls of head_loss a step" "$(sed -n 's/^forward *head_loss *[0-9.]* *\([0-9.]*\) .*/\1/p' out)" "${calls:-none}"
+runs train $small --data train.txt --output-dir p3 --max-steps 1 --profile 2
+has err 'nothing to tell of --profile'
+
 # ---- interruption: the step is finished, the adapter saved, exit status 0 ----
 for signal in INT TERM; do
     "$ft" train $small --data train.txt --output-dir "stop-$signal" --max-steps 100000 >out 2>err &
